@@ -1,0 +1,133 @@
+"""Reads and checks the controller's configuration file; every mistake is one line that says where and what
+to do.
+
+It opens that one file and touches nothing else; Ryu is not imported until the configuration is known to be
+right.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from controller.lag import REBALANCE, Lag
+from controller.switch import Switch
+
+HASHES = ("layer3+4",)
+_MAX_PORT = 0xFF00  # the highest port number that fits every OpenFlow version; OVS never gives out more
+
+
+class ConfigError(Exception):
+    """What is wrong with the configuration, in one line."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """`switches` maps a datapath id to its switch, which has no ports yet."""
+
+    host: str
+    port: int
+    socket: str
+    switches: dict[int, Switch]
+
+
+def load(path: str) -> Config:
+    """Read the JSON file. Raises ConfigError."""
+    try:
+        document = json.loads(Path(path).read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: not JSON: {error}") from None
+    try:
+        return parse(document)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def parse(document: object) -> Config:
+    """Check the whole document. Raises ConfigError."""
+    top = _keys(document, "configuration", {"listen", "socket", "switches"})
+    host, _, port = _text(top["listen"], "listen").rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ConfigError(f"listen: expected ADDRESS:PORT, not {top['listen']!r}")
+    switches: dict[int, Switch] = {}
+    for i, item in enumerate(_list(top["switches"], "switches")):
+        where = f"switches[{i}]"
+        keys = _keys(
+            item, where, {"dpid", "name", "lags"}, {"hash": "layer3+4", "seed": 0, "rebalance": "modulo"}
+        )
+        dpid = _number(keys["dpid"], f"{where}.dpid", 1, 2**64 - 1)
+        name = _text(keys["name"], f"{where}.name")
+        if dpid in switches or name in [switch.name for switch in switches.values()]:
+            raise ConfigError(f"{where}: dpid {dpid} or name {name!r} is there twice")
+        _choice(keys["hash"], f"{where}.hash", HASHES)
+        switches[dpid] = Switch(name, _lags(keys, where))
+    if not switches:
+        raise ConfigError("switches: at least one is needed")
+    return Config(host.strip("[]"), int(port), _text(top["socket"], "socket"), switches)
+
+
+def _lags(switch: dict[str, Any], where: str) -> list[Lag]:
+    seed = _number(switch["seed"], f"{where}.seed", 0, 65535)
+    rebalance = _choice(switch["rebalance"], f"{where}.rebalance", REBALANCE)
+    lags: list[Lag] = []
+    taken: set[int] = set()
+    for i, item in enumerate(_list(switch["lags"], f"{where}.lags")):
+        here = f"{where}.lags[{i}]"
+        keys = _keys(item, here, {"name", "ports"})
+        name = _text(keys["name"], f"{here}.name")
+        if name in [lag.name for lag in lags]:
+            raise ConfigError(f"{here}.name: {name!r} is there twice")
+        ports = [
+            _number(port, f"{here}.ports", 1, _MAX_PORT) for port in _list(keys["ports"], f"{here}.ports")
+        ]
+        if not ports:
+            raise ConfigError(f"{here}.ports: at least one port number is needed")
+        for port in ports:
+            if port in taken:
+                raise ConfigError(f"{here}.ports: port {port} is there twice")
+            taken.add(port)
+        lags.append(Lag(name, i + 1, tuple(ports), seed, rebalance))
+    return lags
+
+
+def _keys(
+    value: object, where: str, needed: set[str], defaults: dict[str, object] | None = None
+) -> dict[str, Any]:
+    defaults = defaults or {}
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}: expected an object, not {value!r}")
+    for key in sorted(needed - value.keys()):
+        raise ConfigError(f"{where}: the key {key!r} is missing")
+    for key in value:
+        if key not in needed and key not in defaults:
+            known = ", ".join(sorted(needed | defaults.keys()))
+            raise ConfigError(f"{where}: unknown key {key!r} (known: {known})")
+    return {**defaults, **value}
+
+
+def _text(value: object, where: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{where}: expected a text, not {value!r}")
+    return value
+
+
+def _list(value: object, where: str) -> list[object]:
+    if not isinstance(value, list):
+        raise ConfigError(f"{where}: expected a list, not {value!r}")
+    return value
+
+
+def _number(value: object, where: str, low: int, high: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ConfigError(f"{where}: expected a whole number from {low} to {high}, not {value!r}")
+    return value
+
+
+def _choice(value: object, where: str, known: Any) -> str:
+    if value not in known:
+        raise ConfigError(f"{where}: {value!r} is not known (known: {', '.join(known)})")
+    return str(value)

@@ -1,0 +1,108 @@
+"""Predicts the hash that Open vSwitch computes for a frame, so that a connection's member is known without
+asking.
+
+This is a rewrite of what the `multipath` action does for `symmetric_l3l4+udp`, read from Open vSwitch's
+lib/flow.c (`flow_hash_symmetric_l3l4`, `flow_hash_symmetric_l2`), lib/hash.h (`mhash_add`, `mhash_finish`:
+MurmurHash3, public domain) and lib/multipath.c (`NX_MP_ALG_MODULO_N`). Both directions of a connection have
+the same hash.
+
+An Open vSwitch that was compiled for SSE 4.2 or for ARM's CRC32 instructions hashes with those instead;
+distribution packages for amd64 are not. There the switch still works, and only this prediction is off. It
+never touches sockets, clocks or Ryu.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+import sys
+from typing import Literal, NamedTuple
+
+TCP, UDP, SCTP = 6, 17, 132
+_WITH_PORTS = (TCP, UDP, SCTP)
+_MASK = 0xFFFFFFFF
+_ORDER: Literal["little", "big"] = sys.byteorder
+
+
+class Connection(NamedTuple):
+    """A TCP connection as seen on the way to the team; `connection` builds it, checked and normalised."""
+
+    src: str
+    sport: int
+    dst: str
+    dport: int
+
+    def __str__(self) -> str:
+        template = "[{}]:{} > [{}]:{}" if ":" in self.src else "{}:{} > {}:{}"
+        return template.format(*self)
+
+
+def connection(src: object, sport: object, dst: object, dport: object) -> Connection:
+    """Check and normalise the four parts. Raises ValueError with one line for a person."""
+    addresses = []
+    for name, address in (("src", src), ("dst", dst)):
+        try:
+            addresses.append(ipaddress.ip_address(str(address)))
+        except ValueError:
+            raise ValueError(f"{name}: {address!r} is not an IP address") from None
+    if addresses[0].version != addresses[1].version:
+        raise ValueError(f"src and dst must be of one IP version, not {src} and {dst}")
+    ports = []
+    for name, port in (("sport", sport), ("dport", dport)):
+        if not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 65536:
+            raise ValueError(f"{name}: {port!r} is not a TCP port (1 to 65535)")
+        ports.append(port)
+    return Connection(str(addresses[0]), ports[0], str(addresses[1]), ports[1])
+
+
+def connection_hash(conn: Connection, basis: int) -> int:
+    """The 32-bit hash of any frame of this TCP connection. `basis` is the switch's seed, 0 to 65535."""
+    src, dst = (ipaddress.ip_address(address).packed for address in (conn.src, conn.dst))
+    return symmetric_l3l4(src, dst, TCP, (conn.sport, conn.dport), basis)
+
+
+def symmetric_l3l4(src: bytes, dst: bytes, protocol: int, ports: tuple[int, int] | None, basis: int) -> int:
+    """The hash of an IP frame: `src` and `dst` are 4 or 16 bytes; `ports` is None for a fragment."""
+    result = basis
+    for word in _words(_xor(src, dst)):
+        result = _add(result, word)
+    result = _add(result, protocol)
+    if ports is not None and protocol in _WITH_PORTS:
+        (word,) = struct.unpack("=H", struct.pack("!H", ports[0] ^ ports[1]))
+        result = _add(result, word)
+    return _finish(result ^ basis)
+
+
+def symmetric_l2(eth_src: bytes, eth_dst: bytes, eth_type: int, basis: int, vlan_id: int = 0) -> int:
+    """The hash of a frame that is not IP, such as an ARP reply: MACs of 6 bytes each, type and VLAN."""
+    result = basis
+    for word in _words(struct.pack("!HH", eth_type, vlan_id) + _xor(eth_src, eth_dst) + b"\0\0"):
+        result = _add(result, word)
+    return _finish(result ^ basis)
+
+
+def _words(data: bytes) -> list[int]:
+    """The 32-bit words of `data` in the order in which OVS adds them, each in the machine's byte order."""
+    words = [int.from_bytes(data[i : i + 4], _ORDER) for i in range(0, len(data), 4)]
+    if _ORDER == "big" and len(words) == 4:  # IPv6 is added as two 64-bit words, lower half first
+        words = [words[1], words[0], words[3], words[2]]
+    return words
+
+
+def _xor(a: bytes, b: bytes) -> bytes:
+    return bytes(x ^ y for x, y in zip(a, b, strict=True))
+
+
+def _rotate(x: int, bits: int) -> int:
+    return ((x << bits) | (x >> (32 - bits))) & _MASK
+
+
+def _add(total: int, word: int) -> int:
+    word = _rotate(word * 0xCC9E2D51 & _MASK, 15) * 0x1B873593 & _MASK
+    return (_rotate(total ^ word, 13) * 5 + 0xE6546B64) & _MASK
+
+
+def _finish(total: int) -> int:
+    total = (total ^ (total >> 16)) * 0x85EBCA6B & _MASK
+    total = (total ^ (total >> 13)) * 0xC2B2AE35 & _MASK
+    return total ^ (total >> 16)

@@ -1,0 +1,57 @@
+"""Compiles the BPF programs: `python -m host_agent.bpf.build`.
+
+Decides: where the objects lie, and whether they are newer than their sources. Never touches: the kernel.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+SOURCES = Path(__file__).resolve().parent
+OBJECTS = SOURCES.parents[1] / ".build"
+PROGRAMS = ("nic", "team")
+
+
+def path(name: str) -> Path:
+    """The object of one program file, `nic` or `team`."""
+    return OBJECTS / f"{name}.bpf.o"
+
+
+def stale(name: str) -> bool:
+    target = path(name)
+    sources = (SOURCES / "frame.h", SOURCES / f"{name}.bpf.c")
+    return not target.exists() or any(s.stat().st_mtime > target.stat().st_mtime for s in sources)
+
+
+def build() -> str | None:
+    """Compiles what is stale. Gives one line that says what went wrong, or None."""
+    clang = shutil.which("clang")
+    if clang is None:
+        return "clang is missing; install the Debian package clang"
+    OBJECTS.mkdir(exist_ok=True)
+    multiarch = sysconfig.get_config_var("MULTIARCH") or f"{os.uname().machine}-linux-gnu"
+    for name in filter(stale, PROGRAMS):
+        source, part = SOURCES / f"{name}.bpf.c", OBJECTS / f"{name}.{os.getpid()}.o"
+        command = [clang, "-O2", "-g", "-Wall", "-Werror", "-target", "bpf"]
+        command += [f"-I/usr/include/{multiarch}", "-c", str(source), "-o", str(part)]
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode:
+            part.unlink(missing_ok=True)
+            errors = [line for line in result.stderr.splitlines() if "error" in line] or [
+                result.stderr.strip()
+            ]
+            return f"{errors[0]} (are the Debian packages libbpf-dev and linux-libc-dev installed?)"
+        part.rename(path(name))  # whole or not at all, also with two builds at once
+    return None
+
+
+if __name__ == "__main__":
+    problem = build()
+    if problem:
+        print(f"BPF build: {problem}", file=sys.stderr)
+    sys.exit(1 if problem else 0)

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT
+/* The steering of one NIC, at tc on its wire and its bus.
+ *
+ * Decides: which frames are the NIC's own (an offloaded connection), and which pass between wire and bus.
+ * Never touches: the records, other NICs.
+ *
+ *      wire --> wire_in --+-- ours -------> the NIC's TCP --> wire_out --+-- ours --> wire
+ *                         +-- not ours ---> bus                          +-- else: dropped, counted
+ *      bus ---> bus_in ---+-- ours -------> the NIC's TCP
+ *                         +-- not ours ---> wire
+ *
+ * A NIC speaks only for the connections it holds: whatever else its TCP says (an RST for a frame that was on its way
+ * while a context left, an ACK for data nobody read) is dropped at wire_out. That makes a move free of races.
+ */
+#include "frame.h"
+
+#define FROM_BUS 0xb05 /* skb->mark of a frame that only passes through, bus to wire */
+
+enum { WIRE_IN = 1, BUS_IN = 2, OUT = 4 }; /* steering.py: Steer */
+
+struct steer {
+	__u32 allowed;
+	__u8 next_hop[ETH_ALEN]; /* the neighbour travels with the context: the NIC's kernel need not resolve it */
+	__u8 pad[2];
+	__u64 frames_in, bytes_in, frames_out, bytes_out;
+	__u64 last_seen; /* CLOCK_MONOTONIC, ns */
+};
+
+struct nic_ports {
+	__u32 wire, bus; /* interface indexes */
+	__u64 to_host, to_wire, own_in, own_out, silenced; /* frames */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct connection);
+	__type(value, struct steer);
+} offloads SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct nic_ports);
+} nic SEC(".maps");
+
+static __always_inline struct nic_ports *ports(void)
+{
+	__u32 zero = 0;
+	return bpf_map_lookup_elem(&nic, &zero);
+}
+
+static __always_inline bool take(struct __sk_buff *skb, struct nic_ports *p, __u32 door)
+{
+	struct frame f;
+	if (!read_tcp(skb, &f, false))
+		return false;
+	struct steer *s = bpf_map_lookup_elem(&offloads, &f.id);
+	/* A SYN opens a new connection; only the host listens. */
+	if (!s || !(s->allowed & door) || (f.flags & (SYN | ACK)) == SYN)
+		return false;
+	add(&s->frames_in, 1);
+	add(&s->bytes_in, skb->len);
+	s->last_seen = bpf_ktime_get_ns();
+	add(&p->own_in, 1);
+	return true;
+}
+
+SEC("tc") int wire_in(struct __sk_buff *skb)
+{
+	struct nic_ports *p = ports();
+	if (!p)
+		return TC_ACT_SHOT;
+	if (take(skb, p, WIRE_IN))
+		return TC_ACT_OK;
+	add(&p->to_host, 1);
+	return bpf_redirect(p->bus, 0);
+}
+
+SEC("tc") int bus_in(struct __sk_buff *skb)
+{
+	struct nic_ports *p = ports();
+	if (!p)
+		return TC_ACT_SHOT;
+	if (take(skb, p, BUS_IN))
+		return TC_ACT_OK;
+	add(&p->to_wire, 1);
+	skb->mark = FROM_BUS;
+	return bpf_redirect(p->wire, 0);
+}
+
+SEC("tc") int wire_out(struct __sk_buff *skb)
+{
+	struct nic_ports *p = ports();
+	struct frame f;
+
+	if (!p)
+		return TC_ACT_SHOT;
+	if (skb->mark == FROM_BUS)
+		return TC_ACT_OK;
+	if (read_tcp(skb, &f, true)) {
+		struct steer *s = bpf_map_lookup_elem(&offloads, &f.id);
+		if (s && s->allowed & OUT) {
+			add(&s->frames_out, 1);
+			add(&s->bytes_out, skb->len);
+			s->last_seen = bpf_ktime_get_ns();
+			add(&p->own_out, 1);
+			bpf_skb_store_bytes(skb, 0, s->next_hop, ETH_ALEN, 0);
+			return TC_ACT_OK;
+		}
+	}
+	add(&p->silenced, 1);
+	return TC_ACT_SHOT;
+}
+
+char _license[] SEC("license") = "Dual MIT/GPL";

@@ -1,0 +1,65 @@
+"""The hold queue: frames of connections whose context is on its way.
+
+Decides: which connection a queued frame belongs to. Never touches: records, contexts; hold_in of bpf/team.bpf.c sends
+on what is put back, to whoever owns the connection by then.
+
+The frame path redirects held frames into a tap device. They are sorted here by connection, so that releasing one
+connection neither waits for another nor lets its frames out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+
+from host_agent.connection import KEY, Connection, key_of
+
+_MAPPED = b"\0" * 10 + b"\xff\xff"
+_LARGEST = 65536 + 18
+
+
+class Hold:
+    """fd: the tap's descriptor, non-blocking; readable when frames have come."""
+
+    def __init__(self, fd: int):
+        self.fd = fd
+        self._queues: defaultdict[bytes, list[bytes]] = defaultdict(list)
+
+    def take(self) -> int:
+        """Reads what the tap holds into the queues; the number of frames."""
+        taken = 0
+        while True:
+            try:
+                frame = os.read(self.fd, _LARGEST)
+            except BlockingIOError:
+                return taken
+            key = _key(frame)
+            if key is not None:
+                self._queues[key].append(frame)
+                taken += 1
+
+    def release(self, connection: Connection) -> int:
+        """Puts the frames of one connection back on their way, in the order they came; the number of frames."""
+        key, released = key_of(connection), 0
+        while True:
+            self.take()
+            frames = self._queues.pop(key, None)
+            if not frames:
+                return released
+            for frame in frames:
+                os.write(self.fd, frame)
+            released += len(frames)
+
+
+def _key(frame: bytes) -> bytes | None:
+    """The connection identifier of an Ethernet frame that comes from the peer; None if it is not a TCP segment."""
+    kind = frame[12:14]
+    if kind == b"\x08\x00" and frame[23] == 6:
+        start = 14 + (frame[14] & 0xF) * 4
+        src, dst = _MAPPED + frame[26:30], _MAPPED + frame[30:34]
+    elif kind == b"\x86\xdd" and frame[20] == 6:
+        start, src, dst = 54, frame[22:38], frame[38:54]
+    else:
+        return None
+    ports = frame[start : start + 4]
+    return src + dst + ports if len(ports) == KEY.size - 32 else None

@@ -1,0 +1,334 @@
+"""The kernel as the server side sees it: BPF objects and maps (through libbpf), tc hooks, link events, the hold tap.
+
+Decides: nothing. Never touches: TCP sockets (repair.py), what maps and frames mean (records.py, steering.py).
+
+libbpf is called through ctypes: it parses ELF and BTF, speaks netlink to tc and reads ring buffers, all of which we
+would otherwise write again; a binding generator or a compiler at run time would buy nothing more. Only the carrier
+watch reads rtnetlink itself: the one message it needs is 32 bytes, and a netlink library takes 0.2 s to import, once
+per NIC.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import errno
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+
+class KernelError(Exception):
+    """What the kernel or libbpf refused, in one line."""
+
+
+_messages: list[str] = []
+
+
+def _load_libbpf() -> ctypes.CDLL:
+    try:
+        lib = ctypes.CDLL("libbpf.so.1", use_errno=True)
+    except OSError as error:
+        raise KernelError(
+            f"libbpf.so.1 cannot be loaded ({error}); install the Debian package libbpf1"
+        ) from None
+    pointer, path, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
+    for name, result, arguments in (
+        ("bpf_object__open_file", pointer, (path, pointer)),
+        ("bpf_object__load", number, (pointer,)),
+        ("bpf_object__close", None, (pointer,)),
+        ("bpf_object__find_map_by_name", pointer, (pointer, path)),
+        ("bpf_map__fd", number, (pointer,)),
+        ("bpf_map__set_max_entries", number, (pointer, ctypes.c_uint32)),
+        ("bpf_object__find_program_by_name", pointer, (pointer, path)),
+        ("bpf_program__fd", number, (pointer,)),
+        ("bpf_obj_pin", number, (number, path)),
+        ("bpf_obj_get", number, (path,)),
+        ("bpf_map_lookup_elem", number, (number, pointer, pointer)),
+        ("bpf_map_update_elem", number, (number, pointer, pointer, ctypes.c_uint64)),
+        ("bpf_map_delete_elem", number, (number, pointer)),
+        ("bpf_map_get_next_key", number, (number, pointer, pointer)),
+        ("bpf_prog_test_run_opts", number, (number, pointer)),
+        ("bpf_tc_hook_create", number, (pointer,)),
+        ("bpf_tc_attach", number, (pointer, pointer)),
+        ("ring_buffer__new", pointer, (number, pointer, pointer, pointer)),
+        ("ring_buffer__epoll_fd", number, (pointer,)),
+        ("ring_buffer__consume", number, (pointer,)),
+    ):
+        function = getattr(lib, name)
+        function.restype, function.argtypes = result, arguments
+    # libbpf's print callback takes a va_list; vsnprintf renders it.
+    libc = ctypes.CDLL(None)
+    libc.vsnprintf.argtypes = (pointer, ctypes.c_size_t, path, pointer)
+
+    @ctypes.CFUNCTYPE(number, number, path, pointer)
+    def keep(level: int, form: bytes, arguments: int) -> int:
+        if level == 0:  # LIBBPF_WARN
+            text = ctypes.create_string_buffer(4096)
+            libc.vsnprintf(text, len(text), form, arguments)
+            _messages.append(text.value.decode(errors="replace").strip())
+        return 0
+
+    lib.libbpf_set_print.argtypes = (pointer,)
+    lib.libbpf_set_print(keep)
+    lib.keep_alive = keep
+    return lib
+
+
+_lib: ctypes.CDLL | None = None
+
+
+def _libbpf() -> ctypes.CDLL:
+    global _lib
+    if _lib is None:
+        _lib = _load_libbpf()
+    return _lib
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        reason = os.strerror(-result)
+        detail = next((m for m in reversed(_messages) if "libbpf" in m), "")
+        _messages.clear()
+        raise KernelError(f"{what}: {reason}" + (f" ({detail.splitlines()[-1]})" if detail else ""))
+    return result
+
+
+class Map:
+    """One BPF map by descriptor. Keys and values are bytes of the map's exact sizes."""
+
+    def __init__(self, fd: int, key_size: int, value_size: int):
+        self.fd = fd
+        self._lib = _libbpf()
+        self._key_size = key_size
+        self._value = ctypes.create_string_buffer(value_size)
+
+    def get(self, key: bytes) -> bytes | None:
+        result = self._lib.bpf_map_lookup_elem(self.fd, key, self._value)
+        if result == -errno.ENOENT:
+            return None
+        _check(result, "map lookup")
+        return self._value.raw
+
+    def put(self, key: bytes, value: bytes, flags: int = 0) -> None:
+        """Raises KernelError, for example with 'Argument list too long' when the map is full."""
+        _check(self._lib.bpf_map_update_elem(self.fd, key, value, flags), "map update")
+
+    def delete(self, key: bytes) -> bool:
+        """True if the key was there."""
+        result = self._lib.bpf_map_delete_elem(self.fd, key)
+        if result == -errno.ENOENT:
+            return False
+        _check(result, "map delete")
+        return True
+
+    def keys(self) -> list[bytes]:
+        """All keys. A key deleted meanwhile makes the kernel start over, so each is taken once."""
+        seen: dict[bytes, None] = {}
+        key = ctypes.create_string_buffer(self._key_size)
+        result = self._lib.bpf_map_get_next_key(self.fd, None, key)
+        while result == 0:
+            if key.raw in seen:
+                break
+            seen[key.raw] = None
+            result = self._lib.bpf_map_get_next_key(self.fd, key.raw, key)
+        return list(seen)
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        for key in self.keys():
+            value = self.get(key)
+            if value is not None:
+                yield key, value
+
+
+class _TestRun(ctypes.Structure):  # struct bpf_test_run_opts
+    _fields_ = [
+        ("sz", ctypes.c_size_t),
+        ("data_in", ctypes.c_void_p),
+        ("data_out", ctypes.c_void_p),
+        ("data_size_in", ctypes.c_uint32),
+        ("data_size_out", ctypes.c_uint32),
+        ("ctx_in", ctypes.c_void_p),
+        ("ctx_out", ctypes.c_void_p),
+        ("ctx_size_in", ctypes.c_uint32),
+        ("ctx_size_out", ctypes.c_uint32),
+        ("retval", ctypes.c_uint32),
+        ("repeat", ctypes.c_int),
+        ("duration", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("cpu", ctypes.c_uint32),
+        ("batch_size", ctypes.c_uint32),
+    ]
+
+
+class _TcHook(ctypes.Structure):  # struct bpf_tc_hook
+    _fields_ = [
+        ("sz", ctypes.c_size_t),
+        ("ifindex", ctypes.c_int),
+        ("attach_point", ctypes.c_int),
+        ("parent", ctypes.c_uint32),
+    ]
+
+
+class _TcOpts(ctypes.Structure):  # struct bpf_tc_opts
+    _fields_ = [
+        ("sz", ctypes.c_size_t),
+        ("prog_fd", ctypes.c_int),
+        ("flags", ctypes.c_uint32),
+        ("prog_id", ctypes.c_uint32),
+        ("handle", ctypes.c_uint32),
+        ("priority", ctypes.c_uint32),
+    ]
+
+
+INGRESS, EGRESS = 1, 2  # enum bpf_tc_attach_point
+
+
+class Program:
+    """One loaded BPF program by descriptor."""
+
+    def __init__(self, fd: int, name: str):
+        self.fd, self.name = fd, name
+
+    def attach(self, interface: str, where: int) -> None:
+        """To the clsact hook of an interface of this network namespace; where is INGRESS or EGRESS."""
+        lib = _libbpf()
+        hook = _TcHook(ctypes.sizeof(_TcHook), socket.if_nametoindex(interface), where, 0)
+        result = lib.bpf_tc_hook_create(ctypes.byref(hook))
+        if result != -errno.EEXIST:
+            _check(result, f"clsact on {interface}")
+        options = _TcOpts(sz=ctypes.sizeof(_TcOpts), prog_fd=self.fd, handle=1, priority=1)
+        _check(lib.bpf_tc_attach(ctypes.byref(hook), ctypes.byref(options)), f"{self.name} on {interface}")
+
+    def run(self, *, frame: bytes | None = None, context: bytes | None = None) -> tuple[int, bytes]:
+        """BPF_PROG_TEST_RUN: once over a frame and/or a context. Gives the return value and the context afterwards."""
+        ctx = ctypes.create_string_buffer(context, len(context)) if context is not None else None
+        options = _TestRun(sz=ctypes.sizeof(_TestRun))
+        if frame is not None:
+            data = ctypes.create_string_buffer(frame, len(frame))
+            options.data_in, options.data_size_in = ctypes.addressof(data), len(frame)
+            if (
+                ctx is not None
+            ):  # a tc program's context is copied out; a syscall program's is written in place
+                options.ctx_out, options.ctx_size_out = ctypes.addressof(ctx), len(ctx)
+        if ctx is not None:
+            options.ctx_in, options.ctx_size_in = ctypes.addressof(ctx), len(ctx)
+        result = _libbpf().bpf_prog_test_run_opts(self.fd, ctypes.byref(options))
+        _check(result, f"run of {self.name}")
+        return options.retval, ctx.raw if ctx is not None else b""
+
+
+class BpfObject:
+    """A compiled BPF object, loaded. Raises KernelError with libbpf's last word when the kernel refuses it."""
+
+    def __init__(self, path: Path, max_entries: dict[str, int] | None = None):
+        self._lib = _libbpf()
+        self._object = self._lib.bpf_object__open_file(str(path).encode(), None)
+        if not self._object:
+            raise KernelError(f"{path}: {os.strerror(ctypes.get_errno())}; ./teambed builds it")
+        for name, size in (max_entries or {}).items():
+            found = self._lib.bpf_object__find_map_by_name(self._object, name.encode())
+            _check(self._lib.bpf_map__set_max_entries(found, size), f"size of {name}")
+        _check(self._lib.bpf_object__load(self._object), f"loading {path.name}")
+
+    def map(self, name: str, key_size: int, value_size: int) -> Map:
+        found = self._lib.bpf_object__find_map_by_name(self._object, name.encode())
+        return Map(_check(self._lib.bpf_map__fd(found), name), key_size, value_size)
+
+    def program(self, name: str) -> Program:
+        found = self._lib.bpf_object__find_program_by_name(self._object, name.encode())
+        return Program(_check(self._lib.bpf_program__fd(found), name), name)
+
+
+def pin(fd: int, path: Path) -> None:
+    _check(_libbpf().bpf_obj_pin(fd, str(path).encode()), f"pin {path}")
+
+
+def pinned(path: Path) -> int:
+    """The descriptor of a pinned map or program."""
+    return _check(_libbpf().bpf_obj_get(str(path).encode()), f"pinned {path}")
+
+
+class RingBuffer:
+    """Reads a BPF ring buffer; `fd` becomes readable when there is something."""
+
+    def __init__(self, fd: int, take: Callable[[bytes], None]):
+        @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+        def sample(_context: int, data: int, size: int) -> int:
+            take(ctypes.string_at(data, size))
+            return 0
+
+        self._sample = sample
+        self._ring = _libbpf().ring_buffer__new(fd, sample, None, None)
+        if not self._ring:
+            raise KernelError(f"ring buffer: {os.strerror(ctypes.get_errno())}")
+        self.fd = _libbpf().ring_buffer__epoll_fd(self._ring)
+
+    def consume(self) -> None:
+        _check(_libbpf().ring_buffer__consume(self._ring), "ring buffer")
+
+
+def open_tap(name: str, *, keep: bool) -> int:
+    """A tap device of this namespace, made if missing; keep: it outlives the descriptor. Non-blocking."""
+    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    tunsetiff, tunsetpersist, iff_tap, iff_no_pi = 0x400454CA, 0x400454CB, 0x0002, 0x1000  # linux/if_tun.h
+    fcntl.ioctl(fd, tunsetiff, struct.pack("16sH22x", name.encode(), iff_tap | iff_no_pi))
+    fcntl.ioctl(fd, tunsetpersist, int(keep))
+    return fd
+
+
+def set_up(interface: str) -> None:
+    """IFF_UP, as `ip link set … up`."""
+    siocgifflags, siocsifflags, iff_up = 0x8913, 0x8914, 0x1  # linux/sockios.h, linux/if.h
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        request = struct.pack("16sH22x", interface.encode(), 0)
+        flags = struct.unpack("16sH22x", fcntl.ioctl(s, siocgifflags, request))[1]
+        fcntl.ioctl(s, siocsifflags, struct.pack("16sH22x", interface.encode(), flags | iff_up))
+
+
+class CarrierWatch:
+    """Tells when an interface of this namespace gains or loses its carrier (rtnetlink(7), RTMGRP_LINK).
+
+    `fd` becomes readable; `read()` gives the carrier now. A lost message (ENOBUFS) does no harm: the state is read anew.
+    """
+
+    _IFF_LOWER_UP = 1 << 16
+
+    def __init__(self, interface: str):
+        self._interface = interface
+        self._index = socket.if_nametoindex(interface)
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+        self._socket.bind((0, 1))  # RTMGRP_LINK
+        self.fd = self._socket.fileno()
+        self.up = Path(f"/sys/class/net/{interface}/carrier").read_text().strip() == "1"
+
+    def read(self) -> bool:
+        """The newest state told, or the last one known."""
+        while True:
+            try:
+                data = self._socket.recv(65536)
+            except BlockingIOError:
+                return self.up
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                self.up = Path(f"/sys/class/net/{self._interface}/carrier").read_text().strip() == "1"
+                continue
+            offset = 0
+            while offset + 32 <= len(data):
+                length, kind = struct.unpack_from("IH", data, offset)
+                index, flags = struct.unpack_from("iI", data, offset + 20)
+                if kind in (16, 17) and index == self._index:  # RTM_NEWLINK, RTM_DELLINK
+                    self.up = kind == 16 and bool(flags & self._IFF_LOWER_UP)
+                offset += (length + 3) & ~3 if length else len(data)
+
+
+def tcp_in_segments() -> int:
+    """Tcp InSegs of this namespace's /proc/net/snmp: segments its TCP has received, whoever counts beside it."""
+    names, values = (
+        line.split() for line in Path("/proc/net/snmp").read_text().splitlines() if line[:4] == "Tcp:"
+    )
+    return int(values[names.index("InSegs")])

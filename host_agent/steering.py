@@ -1,0 +1,147 @@
+"""What an engine's network namespace keeps for itself: a NIC's offload table, and the server's frame path.
+
+Decides: the order in which a namespace stops and starts serving a connection. Never touches: TCP sockets, policy.
+
+    leaving  no frame reaches this stack any more; what it has to say still goes out
+    left     it says nothing more
+    joining  it speaks, and takes what comes over the bus: the frames held during the move come first, in order
+    joined   it takes frames from its wire too
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from dataclasses import dataclass
+from enum import IntFlag
+from pathlib import Path
+from typing import Protocol
+
+from host_agent import kernel
+from host_agent.bpf import build
+from host_agent.connection import KEY, Connection, key_of
+from host_agent.decision import Stage
+from host_agent.records import Records, StaleRecord, Team
+
+HOLD = "hold0"
+
+_STEER = struct.Struct("=I6s2x5Q")
+_PORTS = struct.Struct("=II5Q")
+_ZERO = bytes(4)
+
+
+class Steer(IntFlag):
+    """The doors of a NIC that are open to a connection (bpf/nic.bpf.c)."""
+
+    WIRE_IN = 1
+    BUS_IN = 2
+    OUT = 4
+
+
+class Steering(Protocol):
+    def leaving(self, connection: Connection) -> None: ...
+    def left(self, connection: Connection) -> None: ...
+    def joining(self, connection: Connection, next_hop: bytes) -> None: ...
+    def joined(self, connection: Connection) -> None: ...
+
+
+@dataclass(frozen=True)
+class NicCounts:
+    """Frames: passed to the host, passed to the wire, the NIC's own in and out, and those its TCP had no right to say."""
+
+    to_host: int
+    to_wire: int
+    own_in: int
+    own_out: int
+    silenced: int
+
+
+class NicSteering:
+    """The offload table of one NIC: connection identifier -> open doors and next hop."""
+
+    def __init__(self, wire: str, bus: str):
+        loaded = kernel.BpfObject(build.path("nic"))
+        self._offloads = loaded.map("offloads", KEY.size, _STEER.size)
+        self._nic = loaded.map("nic", 4, _PORTS.size)
+        self._nic.put(
+            _ZERO, _PORTS.pack(socket.if_nametoindex(wire), socket.if_nametoindex(bus), 0, 0, 0, 0, 0)
+        )
+        loaded.program("wire_out").attach(wire, kernel.EGRESS)
+        loaded.program("wire_in").attach(wire, kernel.INGRESS)
+        loaded.program("bus_in").attach(bus, kernel.INGRESS)
+
+    def _set(self, connection: Connection, doors: Steer) -> None:
+        key = key_of(connection)
+        old = self._offloads.get(key)
+        if old is not None:
+            _, *rest = _STEER.unpack(old)
+            self._offloads.put(key, _STEER.pack(doors, *rest))
+
+    def leaving(self, connection: Connection) -> None:
+        self._set(connection, Steer.OUT)
+
+    def left(self, connection: Connection) -> None:
+        self._offloads.delete(key_of(connection))
+
+    def joining(self, connection: Connection, next_hop: bytes) -> None:
+        """next_hop: the 6-byte MAC its frames go to. Raises KernelError when the table is full."""
+        entry = _STEER.pack(Steer.BUS_IN | Steer.OUT, next_hop, 0, 0, 0, 0, 0)
+        self._offloads.put(key_of(connection), entry)
+
+    def joined(self, connection: Connection) -> None:
+        self._set(connection, Steer.WIRE_IN | Steer.BUS_IN | Steer.OUT)
+
+    def counts(self) -> NicCounts:
+        data = self._nic.get(_ZERO)
+        assert data is not None
+        return NicCounts(*_PORTS.unpack(data)[2:])
+
+
+class HostSteering:
+    """The server's frame path; its doors are the records' stages, which the agent sets, but for one: silence."""
+
+    def __init__(self, team: str, buses: list[str], pins: Path):
+        loaded = kernel.BpfObject(build.path("team"))
+        self._records = Records.of_object(loaded)
+        os.close(kernel.open_tap(HOLD, keep=True))  # the agent reads it, and may come and go
+        kernel.set_up(HOLD)
+        indexes = tuple(socket.if_nametoindex(bus) for bus in buses)
+        self._records.team = Team(
+            virtual_nic=socket.if_nametoindex(team),
+            hold=socket.if_nametoindex(HOLD),
+            live=tuple(range(len(buses))),
+            bus=indexes,
+        )
+        for nic, index in enumerate(indexes):
+            self._records.set_bus(index, nic)
+        self._records.pin(pins)
+        loaded.program("team_out").attach(team, kernel.EGRESS)
+        loaded.program("host_in").attach(team, kernel.INGRESS)
+        loaded.program("hold_in").attach(HOLD, kernel.INGRESS)
+        for bus in buses:
+            loaded.program("bus_in").attach(bus, kernel.INGRESS)
+
+    def leaving(self, connection: Connection) -> None:
+        pass  # the agent has set the stage to HELD: frames queue, the host still speaks
+
+    def left(self, connection: Connection) -> None:
+        record = self._records.get(connection)
+        if record is None:
+            return
+        try:
+            self._records.assign(
+                connection,
+                epoch=record.epoch,
+                nic=record.nic,
+                offloaded=record.offloaded,
+                stage=Stage.SILENT,
+            )
+        except StaleRecord:
+            pass  # the connection ended meanwhile; nobody is left to be silenced
+
+    def joining(self, connection: Connection, next_hop: bytes) -> None:
+        pass
+
+    def joined(self, connection: Connection) -> None:
+        pass

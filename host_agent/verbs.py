@@ -1,0 +1,135 @@
+"""What host and NIC say to each other: one message is one packet of a Unix SOCK_SEQPACKET socket.
+
+Decides: the form of a message, and that both ends speak the same version. Never touches: what a verb means (engine.py).
+
+    packet = JSON object, NUL, body          with up to two descriptors: the application's channel, and a large body
+
+    host to engine                                      engine to host
+    hello    {version}                                  ready      {version, name}
+    save     {id, connection}                           reply      {re, ...} + context + channel, or {re, error}
+    restore  {id, resend, probe} + context + channel    reply      {re, ...}, or {re, error} and the same channel back
+    release  {connection}    frames may come by wire    closed     {connection, ...}: an end of it is gone
+    query    {id}                                       reply      {re, connections: [...]}
+                                                        accepted   {connection, service}   (the host engine only)
+                                                        link       {up}                    (NIC engines only)
+
+A body above INLINE bytes travels in a memfd, so that a packet never exceeds what a socket buffer takes.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import socket
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+VERSION = 1
+INLINE = 32 * 1024
+_PACKET = 64 * 1024
+
+
+class PeerGone(Exception):
+    """The other end has closed, or broke the protocol; the text says which."""
+
+
+@dataclass
+class Message:
+    """verb and its fields; body: a context's bytes. channel: a descriptor that now belongs to the receiver."""
+
+    verb: str
+    fields: dict[str, Any] = field(default_factory=dict)
+    body: bytes = b""
+    channel: int | None = None
+
+
+class Link:
+    """One end of the conversation. Sending never blocks: what the socket does not take is kept for flush()."""
+
+    def __init__(self, sock: socket.socket):
+        self._socket = sock
+        self._socket.setblocking(False)
+        self._waiting: deque[tuple[bytes, list[int]]] = deque()
+        self.fd = sock.fileno()
+
+    def send(self, message: Message) -> None:
+        """The message's channel is closed here once it has gone out: it belongs to the other end."""
+        fds = [] if message.channel is None else [message.channel]
+        header: dict[str, Any] = {"verb": message.verb, "channel": message.channel is not None, **message.fields}
+        body = message.body
+        if len(body) > INLINE:
+            memory = os.memfd_create("context", os.MFD_CLOEXEC)
+            rest = memoryview(body)
+            while rest:
+                rest = rest[os.write(memory, rest) :]
+            fds.append(memory)
+            header["size"], body = len(body), b""
+        self._waiting.append((json.dumps(header).encode() + b"\0" + body, fds))
+        self.flush()
+
+    def flush(self) -> bool:
+        """Sends what waits; True when nothing is left."""
+        while self._waiting:
+            packet, fds = self._waiting[0]
+            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+            try:
+                self._socket.sendmsg([packet], ancillary, socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                raise PeerGone(f"sending: {error.strerror}") from None
+            self._waiting.popleft()
+            for fd in fds:
+                os.close(fd)
+        return True
+
+    def receive(self) -> Iterator[Message]:
+        """What has come, until the socket is empty. Raises PeerGone."""
+        while True:
+            try:
+                fds = array.array("i")
+                packet, ancillary, flags, _ = self._socket.recvmsg(_PACKET, socket.CMSG_SPACE(2 * fds.itemsize))
+            except BlockingIOError:
+                return
+            except OSError as error:
+                raise PeerGone(f"receiving: {error.strerror}") from None
+            if not packet:
+                raise PeerGone("closed")
+            for level, kind, data in ancillary:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                    fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+                for fd in fds:
+                    os.close(fd)
+                raise PeerGone("a packet was cut short; too many open descriptors?")
+            yield _parse(packet, list(fds))
+
+    def close(self) -> None:
+        for _, fds in self._waiting:
+            for fd in fds:
+                os.close(fd)
+        self._waiting.clear()
+        self._socket.close()
+
+
+def _parse(packet: bytes, fds: list[int]) -> Message:
+    head, _, body = packet.partition(b"\0")
+    try:
+        fields = json.loads(head)
+        verb, has_channel, size = fields.pop("verb"), fields.pop("channel"), fields.pop("size", None)
+        channel = fds.pop(0) if has_channel else None
+        if size is not None:
+            memory = fds.pop(0)
+            with open(memory, "rb") as file:
+                file.seek(0)
+                body = file.read()
+            if len(body) != size:
+                raise ValueError(f"body of {len(body)} bytes, {size} announced")
+        return Message(verb, fields, body, channel)
+    except (ValueError, KeyError, IndexError, AttributeError) as error:
+        for fd in fds:
+            os.close(fd)
+        raise PeerGone(f"not a message of this protocol: {error}") from None

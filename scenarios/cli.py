@@ -1,0 +1,204 @@
+"""The command line: run, validate, list, test, doctor. Decides exit statuses and who is told what.
+
+Exit status: 0 all passed · 1 an expectation failed or a run broke off · 2 the scenario or the call is wrong ·
+3 this machine cannot run it.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from scenarios import environment, events, launcher
+from scenarios.console import Console
+from scenarios.load import LoadError, load_file
+from topologies import capabilities
+from topologies.sandbox import SandboxError
+
+PASSED, FAILED, WRONG, CANNOT = 0, 1, 2, 3
+LIBRARY = Path(__file__).parent / "library"
+
+
+class CallError(Exception):
+    """The call is wrong: one line."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Every mistake of the caller is one line on stderr."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.do(arguments))
+    except LoadError as error:
+        print("\n".join(error.lines), file=sys.stderr)
+        return WRONG
+    except CallError as error:
+        print(f"teambed: {error}", file=sys.stderr)
+        return WRONG
+    except SandboxError as error:
+        print(f"teambed: {error}", file=sys.stderr)
+        return CANNOT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return FAILED
+    except KeyboardInterrupt:
+        return FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="teambed", description="Runs scenarios of TCP connections offloaded to teamed NICs."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run scenarios and judge them")
+    run.add_argument(
+        "scenarios", nargs="+", metavar="FILE|DIR|NAME", help="a file, a folder of files, or a name of `list`"
+    )
+    run.add_argument("--out", type=Path, metavar="DIR", help="for the results (default: results/<UTC time>)")
+    run.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="for example network.rate=100mbit"
+    )
+    run.add_argument("--seed", type=int, metavar="N", help="short for --set seed=N")
+    run.set_defaults(do=_run)
+
+    validate = commands.add_parser("validate", help="check scenario files, run nothing")
+    validate.add_argument("scenarios", nargs="+", metavar="FILE|DIR|NAME")
+    validate.set_defaults(do=_validate)
+
+    commands.add_parser("list", help="the scenarios that come along").set_defaults(do=_list)
+
+    test = commands.add_parser("test", help="run teambed's own tests", add_help=False)
+    test.add_argument("pytest", nargs=argparse.REMAINDER, metavar="PYTEST ARGS")
+    test.set_defaults(do=_test)
+
+    commands.add_parser("doctor", help="what this machine can do and what it lacks").set_defaults(do=_doctor)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    overrides = [*arguments.set, *([f"seed={arguments.seed}"] if arguments.seed is not None else [])]
+    jobs = _jobs(_files(arguments.scenarios), overrides, arguments.out)
+    if os.geteuid() != 0:
+        print("teambed: needs root to make network namespaces; call it with sudo", file=sys.stderr)
+        return CANNOT
+    found = capabilities.probe()
+    lacking = [one for one in found if one.required and not one.ok]
+    for one in lacking:
+        print(f"teambed: {one.name} is missing: {one.detail}; {one.remedy}", file=sys.stderr)
+    if lacking:
+        return CANNOT
+    surroundings = environment.describe(found)
+    verdicts = []
+    with launcher.Interruption() as interruption:
+        for job in jobs:
+            console = Console(job.scenario)
+            console.start()
+            try:
+                result = launcher.run(job, surroundings, console, interruption)
+            finally:
+                launcher.give_to_caller(job.out.parent)
+            console.result(result, events.read(job.out / "events.jsonl"), _short(job.out))
+            verdicts.append(result["verdict"])
+            if interruption.count:
+                break
+    if len(jobs) > 1:
+        counts = {
+            verdict: verdicts.count(verdict) for verdict in ("pass", "fail", "error") if verdict in verdicts
+        }
+        left_out = len(jobs) - len(verdicts)
+        print(
+            ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+            + (f", {left_out} not run" if left_out else "")
+        )
+    return PASSED if verdicts == ["pass"] * len(jobs) else FAILED
+
+
+def _jobs(files: Sequence[Path], overrides: Sequence[str], out: Path | None) -> list[launcher.Job]:
+    """Load and check every file before anything starts. Raises LoadError with all complaints, CallError."""
+    scenarios, complaints = [], []
+    for file in files:
+        try:
+            scenarios.append((file, load_file(file, overrides)))
+        except LoadError as error:
+            complaints += [line for line in error.lines if line not in complaints]
+    if complaints:
+        raise LoadError(complaints)
+    folder = (out or Path("results") / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")).absolute()
+    jobs: dict[str, launcher.Job] = {}
+    for file, scenario in scenarios:
+        name = scenario.scenario
+        if name in jobs:
+            raise CallError(f"{jobs[name].file} and {file} are both called `{name}`; their results would mix")
+        if (folder / name).exists():
+            raise CallError(
+                f"{_short(folder / name)} exists; choose another --out, results are never overwritten"
+            )
+        jobs[name] = launcher.Job(scenario, file, tuple(overrides), folder / name)
+    if folder.exists() and not folder.is_dir():
+        raise CallError(f"{_short(folder)} is a file; --out names a folder")
+    return list(jobs.values())
+
+
+def _files(names: Sequence[str]) -> list[Path]:
+    """Files, folders and names of the library → files. Raises CallError."""
+    found: list[Path] = []
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if file.suffix in (".yaml", ".yml"))
+            if not inside:
+                raise CallError(f"{name} holds no scenarios (*.yaml)")
+            found += inside
+        elif not path.exists() and (LIBRARY / f"{name}.yaml").exists():
+            found.append(LIBRARY / f"{name}.yaml")
+        else:
+            found.append(path)
+    return found
+
+
+def _validate(arguments: argparse.Namespace) -> int:
+    status = PASSED
+    for file in _files(arguments.scenarios):
+        try:
+            load_file(file)
+            print(f"{file}: right")
+        except LoadError as error:
+            print("\n".join(error.lines), file=sys.stderr)
+            status = WRONG
+    return status
+
+
+def _list(_: argparse.Namespace) -> int:
+    scenarios = [load_file(file) for file in sorted(LIBRARY.glob("*.yaml"))]
+    width = max(len(one.scenario) for one in scenarios)
+    for one in scenarios:
+        print(f"{one.scenario:{width}}  {one.about}")
+    return PASSED
+
+
+def _test(arguments: argparse.Namespace) -> int:
+    os.chdir(launcher.ROOT)
+    os.execv(sys.executable, [sys.executable, "-m", "pytest", *arguments.pytest])
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    found = capabilities.probe()
+    width = max(len(one.name) for one in found)
+    for one in found:
+        sign = "✓" if one.ok else "✗" if one.required else "–"
+        print(f"{sign} {one.name:{width}}  {one.detail}" + ("" if one.ok else f"; {one.remedy}"))
+    return PASSED if all(one.ok for one in found if one.required) else CANNOT
+
+
+def _short(path: Path) -> Path:
+    """Relative to the current folder where that is shorter."""
+    try:
+        return path.relative_to(Path.cwd())
+    except ValueError:
+        return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

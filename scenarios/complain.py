@@ -1,0 +1,115 @@
+"""What pydantic found wrong with a scenario → complaints in words that its author can act on.
+
+Pure. A complaint is the path in the file and the reason; `load` adds the line.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from scenarios import schema
+from scenarios.expect import nearest
+from scenarios.references import Complaint, Place
+
+STEPS: dict[str, type[BaseModel]] = {
+    "link_down": schema.LinkDown,
+    "link_up": schema.LinkUp,
+    "rehash": schema.Rehash,
+    "wait": schema.Wait,
+}
+_TAGS = {"offload_after", "offload_word", "[key]", *STEPS}
+"""Words in pydantic's places that name a branch of the model and are not in the file."""
+
+_WANTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "string_type": "text",
+    "list_type": "a list",
+    "dict_type": "a mapping, key: value",
+    "model_type": "a mapping, key: value",
+    "model_attributes_type": "a mapping, key: value",
+}
+
+
+def complaints(error: ValidationError) -> list[Complaint]:
+    """Every complaint of a failed validation, in pydantic's order."""
+    return [_complaint(one) for one in error.errors(include_url=False)]
+
+
+def _complaint(found: ErrorDetails) -> Complaint:
+    place: Place = tuple(word for word in found["loc"] if word not in _TAGS)
+    kind, context, given = found["type"], found.get("ctx", {}), found["input"]
+    if kind == "missing":
+        return place[:-1], f"`{place[-1]}` is missing"
+    if kind == "extra_forbidden":
+        return place, f"unknown key{nearest(str(place[-1]), _keys(found['loc']))}"
+    if kind == "union_tag_not_found":
+        return place, f"`do` is missing; there is {', '.join(STEPS)}"
+    if kind == "union_tag_invalid":
+        return (*place, "do"), f"`{context['tag']}` is no step{nearest(str(context['tag']), list(STEPS))}"
+    if kind == "value_error":
+        return place, str(context["error"])
+    if kind == "literal_error":
+        choices = [choice.strip("' ") for choice in context["expected"].replace(" or ", ", ").split(", ")]
+        return place, f"`{_short(given)}` is not possible{nearest(str(given), choices)}"
+    if kind == "string_pattern_mismatch":
+        return place, _pattern(place, given)
+    if kind in ("greater_than_equal", "less_than_equal", "less_than"):
+        limits = {"ge": "at least", "le": "at most", "lt": "less than"}
+        limit = next(f"{words} {context[key]}" for key, words in limits.items() if key in context)
+        return place, f"{given} is out of range; use {limit}"
+    if kind == "too_short":
+        return place, "is empty; it needs at least one entry"
+    if kind in _WANTED:
+        return place, f"must be {_WANTED[kind]}, not {_called(given)}"
+    return place, found["msg"][:1].lower() + found["msg"][1:]
+
+
+def _keys(loc: tuple[int | str, ...]) -> list[str]:
+    """The keys that the mapping around pydantic's place `loc` may have."""
+    model: type[BaseModel] = schema.Scenario
+    match loc[:-1]:
+        case ("network",):
+            model = schema.Network
+        case ("team",):
+            model = schema.Team
+        case ("team", "offload", *_):
+            model = schema.OffloadAfter
+        case ("services", _):
+            model = schema.Service
+        case ("traffic", _):
+            model = schema.Traffic
+        case ("timeline", _, step):
+            model = STEPS[str(step)]
+    return list(model.model_fields)
+
+
+def _pattern(place: Place, given: Any) -> str:
+    if place[-1] == "app":
+        return f"`{_short(given)}` is no application; write `builtin` or where yours listens, HOST:PORT"
+    return f"`{_short(given)}` is not a name; use small letters, digits and _, at most 32, a letter first"
+
+
+def _short(given: Any) -> str:
+    text = " ".join(str(given).split())
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def _called(given: Any) -> str:
+    """What a value is, for a person: `the text \\`3\\``, `nothing`, `a list`."""
+    if given is None:
+        return "nothing"
+    if isinstance(given, bool):
+        return f"the truth value `{str(given).lower()}`"
+    if isinstance(given, (int, float)):
+        return f"the number `{given}`"
+    if isinstance(given, str):
+        return f"the text `{_short(given)}`"
+    return (
+        "a list"
+        if isinstance(given, list)
+        else "a mapping"
+        if isinstance(given, dict)
+        else f"`{_short(given)}`"
+    )

@@ -1,0 +1,212 @@
+"""What a person sees of a run: what happens while it happens, then the result. Decides only how it looks.
+
+On a terminal one line is updated in place; elsewhere (CI) every event of note is a line of its own, with no
+colours.
+"""
+
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from scenarios import measure
+from scenarios.events import Event
+from scenarios.measure import connection_of
+from scenarios.schema import Scenario
+from scenarios.units import show_ms, show_size
+from scenarios.verdict import Result
+
+AROUND = 12
+"""Events shown below a failed expectation, at most."""
+_COLOURS = {"pass": "32", "fail": "31", "error": "31", "skip": "33", "dim": "2", "bold": "1"}
+
+
+class Console:
+    """Shows one scenario's run and result."""
+
+    def __init__(self, scenario: Scenario, out: TextIO = sys.stdout, live: bool | None = None) -> None:
+        """`live`: update a line in place; by default when `out` is a terminal."""
+        self.scenario, self._out = scenario, out
+        self._live = out.isatty() if live is None else live
+        self._names: dict[Any, str] = {}
+        self._bytes: dict[str, dict[str, int]] = {}
+        self._rate: dict[str, float] = {}
+        self._mark: dict[str, tuple[float, int]] = {}
+        self._nic: dict[str, str] = {}
+        self._last, self._now, self._line = "bringing up", 0.0, ""
+
+    def start(self) -> None:
+        """The scenario's head line."""
+        self._print(f"{self._paint('bold', self.scenario.scenario)}: {self.scenario.about}")
+
+    def see(self, new: Sequence[Event]) -> None:
+        """Take in new events and show them."""
+        for event in new:
+            self._now = max(self._now, float(event["t"]))
+            if event["event"] == "progress":
+                self._progress(event)
+                continue
+            if event["event"] == "connected":
+                self._names[connection_of(event)] = event["traffic"]
+            if event["event"] == "move":
+                self._nic[self._names.get(connection_of(event), "")] = event["to"]
+            text = tell(event, self._names)
+            if text:
+                self._last = text
+                if not self._live:
+                    self._print(f"  {event['t']:8.3f} s  {text}")
+        if self._live:
+            self._update()
+
+    def result(self, result: Result, events: Sequence[Event], folder: Path) -> None:
+        """The result, with everything a person needs to believe or to doubt it."""
+        if self._live:
+            self._out.write("\r\x1b[K")
+        for name in self.scenario.traffic:
+            self._traffic(name, result["measurements"].get(name, {}))
+        self._moves(events)
+        for one in result["expectations"]:
+            self._expectation(one, events)
+        run = result["measurements"]["run"]
+        up, down = show_ms(run["bring_up_ms"]), show_ms(run["tear_down_ms"])
+        if result.get("reason"):
+            self._print(f"  {self._paint('error', 'error')}: {result['reason']}")
+        self._print(f"  brought up in {up}, torn down in {down}; seed {result['seed']}; files in {folder}")
+        self._print(f"{self._paint(result['verdict'], result['verdict'].upper())} {self.scenario.scenario}")
+
+    # ------------------------------------------------------------------------------------------- while it
+    # runs
+
+    def _progress(self, event: Event) -> None:
+        name, direction = event["traffic"], event["dir"]
+        self._bytes.setdefault(name, {})[direction] = event["bytes"]
+        total = sum(self._bytes[name].values())
+        at, before = self._mark.setdefault(name, (event["t"], total))
+        if event["t"] - at >= 0.5:
+            self._rate[name] = (total - before) * 8 / (event["t"] - at) / 1e6
+            self._mark[name] = (event["t"], total)
+
+    def _update(self) -> None:
+        parts = []
+        for name, by_direction in self._bytes.items():
+            rate, nic = self._rate.get(name), self._nic.get(name)
+            text = f"{name} {show_size(sum(by_direction.values()))}"
+            text += f" {rate:.0f} Mbit/s" if rate is not None else ""
+            parts.append(text + (f" on {nic}" if nic else ""))
+        line = f"  {self._now:6.1f} s  {', '.join([*parts, self._last])}"[: _width() - 1]
+        if line != self._line:
+            self._line = line
+            self._out.write(f"\r\x1b[K{line}")
+            self._out.flush()
+
+    # ------------------------------------------------------------------------------------------- the result
+
+    def _traffic(self, name: str, values: Mapping[str, Any]) -> None:
+        if values.get("bytes") is None:
+            self._print(f"  {name}: {values.get('error') or 'nothing measured'}")
+            return
+        goodput = values["goodput_mbit"]
+        words = [show_size(values["bytes"]), "intact" if values["intact"] else "NOT intact"]
+        words += [f"{goodput:.0f} Mbit/s"] if goodput is not None else []
+        words += [f"longest stall {show_ms(values['longest_stall_ms'])}"]
+        words += [f"{_known(values['resets'])} resets", f"{_known(values['retransmits'])} retransmits"]
+        if values["offloaded_share"] is not None:
+            words.append(f"{values['offloaded_share']:.0%} of the time offloaded")
+        if values["first_difference"] is not None:
+            words.append(f"first differs at byte {values['first_difference']}")
+        if values["error"]:
+            words.append(values["error"])
+        self._print(f"  {name}: {', '.join(words)}")
+
+    def _moves(self, events: Sequence[Event]) -> None:
+        rows = [("moves", "time", "kind", "from → to", "cause", "took")]
+        for name, story in measure.stories(events).items():
+            for move in story.moves:
+                took = show_ms(move.get("parts_ms", {}).get("total"))
+                way = f"{move['from']} → {move['to']}"
+                rows.append((name, f"{move['t']:.3f} s", move["kind"], way, move["cause"], took))
+        if len(rows) == 1:
+            return
+        widths = [max(len(row[column]) for row in rows) for column in range(6)]
+        for index, row in enumerate(rows):
+            text = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            self._print("  " + (self._paint("dim", text) if index == 0 else text))
+
+    def _expectation(self, one: Mapping[str, Any], events: Sequence[Event]) -> None:
+        sign = {"pass": "✓", "fail": "✗"}.get(one["verdict"], "–")
+        seen = ", ".join(_shown(name, value) for name, value in one["measured"].items())
+        why = "; ".join(word for word in (one.get("reason"), seen) if word)
+        self._print(f"  {self._paint(one['verdict'], sign)} {one['text']}" + (f"   ({why})" if why else ""))
+        if one["verdict"] == "fail":
+            for line in around(one["measured"], events):
+                self._print(f"      {self._paint('dim', line)}")
+
+    def _paint(self, what: str, text: str) -> str:
+        return f"\x1b[{_COLOURS[what]}m{text}\x1b[0m" if self._live else text
+
+    def _print(self, text: str) -> None:
+        if self._live:
+            self._out.write("\r\x1b[K")
+        self._out.write(text + "\n")
+        self._out.flush()
+
+
+def around(names: Mapping[str, object], events: Sequence[Event]) -> list[str]:
+    """The events that a failed expectation over these measurements is about, one line each, the last ones."""
+    traffic = {name.partition(".")[0] for name in names}
+    connections = {connection_of(e): e["traffic"] for e in events if e["event"] == "connected"}
+    lines = []
+    for event in events:
+        about = event.get("traffic") or connections.get(connection_of(event))
+        text = tell(event, connections)
+        if text and event["event"] != "progress" and (about is None or about in traffic):
+            lines.append(f"{event['t']:8.3f} s  {text}")
+    return lines[-AROUND:]
+
+
+def tell(event: Event, names: Mapping[Any, str]) -> str:
+    """An event in words, empty for those that a person need not see. `names`: connection → traffic."""
+    name = event.get("traffic") or names.get(connection_of(event), "a connection")
+    words: dict[str, Callable[[], str]] = {
+        "up": lambda: "everything is up, traffic starts",
+        "connected": lambda: f"{name}: connected from {event['src']}:{event['sport']}",
+        "step": lambda: _step(event),
+        "link": lambda: (
+            f"{event['nic']}: the agent sees its link {'up' if event['up'] else 'down'}"
+            if "nic" in event
+            else ""
+        ),
+        "move": lambda: f"{name}: {event['kind']} {event['from']} → {event['to']} ({event['cause']})",
+        "refused": lambda: f"{name}: a move was refused: {event.get('reason')}",
+        "lost": lambda: f"{name}: the connection's context is lost",
+        "done": lambda: f"{name}: done" + (f", {event['error']}" if event.get("error") else ""),
+        "error": lambda: f"error: {event.get('reason')}",
+        "interrupted": lambda: "interrupted",
+        "killed": lambda: f"{event['process']}: {event['reason']}",
+    }
+    return words[event["event"]]() if event["event"] in words else ""
+
+
+def _step(event: Event) -> str:
+    about = " ".join(str(event[key]) for key in ("connection", "nic", "until") if key in event)
+    return f"step {event['index'] + 1}: {event['do']} {about}"
+
+
+def _shown(name: str, value: Any) -> str:
+    """A measured value: `download.longest_stall = 1.24 s`."""
+    if value is None:
+        return f"{name} unknown"
+    if name.endswith("_ms"):
+        return f"{name.removesuffix('_ms')} = {show_ms(value)}"
+    if isinstance(value, bool):
+        return f"{name} = {'true' if value else 'false'}"
+    return f"{name} = {value:g}" if isinstance(value, float) else f"{name} = {value}"
+
+
+def _known(value: object) -> str:
+    return "unknown" if value is None else str(value)
+
+
+def _width() -> int:
+    return shutil.get_terminal_size().columns

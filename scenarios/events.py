@@ -1,0 +1,75 @@
+"""Events: a line of JSON each in `events.jsonl`, the one record of a run. Decides their form.
+
+Touches file descriptors and the clock, nothing else. Every process of a run appends to the same file; a line
+is one write of at most 4096 bytes, so lines never mix.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+LONGEST = 4096
+ZERO = "TEAMBED_T0"
+"""The environment variable that holds the run's zero, in seconds of CLOCK_MONOTONIC."""
+
+Event = dict[str, Any]
+
+
+class Emitter:
+    """Writes the events of one process; callable: `emit("done", traffic="download")`."""
+
+    def __init__(self, who: str, fd: int = 1, zero: float | None = None) -> None:
+        """`fd` is open for appending; `zero` is the run's, from the environment when not given."""
+        self.who, self.fd = who, fd
+        self.zero = float(os.environ.get(ZERO, "0")) if zero is None else zero
+
+    def __call__(self, event: str, **keys: object) -> None:
+        """Write one event now. A text that is too long for a line is cut."""
+        head = {"t": round(time.monotonic() - self.zero, 6), "who": self.who, "event": event}
+        line = _line(head | keys)
+        if len(line) > LONGEST:
+            line = _line(head | {key: v[:500] if isinstance(v, str) else v for key, v in keys.items()})
+        if len(line) > LONGEST:
+            line = _line(head | {"too_long": len(line)})
+        os.write(self.fd, line)
+
+
+def _line(event: Event) -> bytes:
+    return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
+
+
+class Tail:
+    """Reads the events that were added since the last look."""
+
+    def __init__(self, path: Path) -> None:
+        """The file must exist."""
+        self._file = path.open("rb")
+        self._rest = b""
+
+    def read(self) -> list[Event]:
+        """The new events, in the file's order. An unfinished line waits; what is no event is left out."""
+        *lines, self._rest = (self._rest + self._file.read()).split(b"\n")
+        return list(_parse(lines))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read(path: Path) -> list[Event]:
+    """All events of a finished run, in the order of their times."""
+    events = list(_parse(path.read_bytes().split(b"\n")))
+    return sorted(events, key=lambda event: event["t"])
+
+
+def _parse(lines: list[bytes]) -> Iterator[Event]:
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and "event" in event and isinstance(event.get("t"), (int, float)):
+            yield event

@@ -1,0 +1,290 @@
+"""Expectations: a small language of comparisons over measurements; decides whether they hold.
+
+    download.intact
+    1 <= download.reloads <= 2
+    download.longest_stall <= 2s and download.goodput >= 150mbit
+
+Pure. The text is parsed by Python's own parser and then only the node types below are accepted; nothing is
+ever evaluated by Python. Everything that can be wrong is found when the scenario is loaded: unknown names, a
+duration compared with a bare number, a size with a rate. A measurement that is missing fails the expectation
+and says so.
+"""
+
+import ast
+import difflib
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+from scenarios import units, vocabulary
+from scenarios.vocabulary import Kind
+
+LONGEST = 300
+"""Characters in one expectation; keeps the parser's recursion small."""
+
+_QUANTITY = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)([A-Za-z]\w*)")
+_ARITHMETIC: dict[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] = {
+    ast.Add: ("+", operator.add),
+    ast.Sub: ("-", operator.sub),
+    ast.Mult: ("*", operator.mul),
+    ast.Div: ("/", operator.truediv),
+}
+_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+}
+
+
+class ExpectationError(ValueError):
+    """An expectation that means nothing: one line for its author."""
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """A parsed expectation: its text, its tree, and the measurements it names (`download.reloads` → path)."""
+
+    text: str
+    tree: ast.expr
+    names: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an expectation: the values it saw, and why when it is not the comparison itself."""
+
+    text: str
+    measured: Mapping[str, object]
+    verdict: Literal["pass", "fail"]
+    reason: str = ""
+
+
+def parse(text: str, traffic: Sequence[str]) -> Expectation:
+    """Read one expectation about the named traffic. Raises ExpectationError."""
+    if len(text) > LONGEST:
+        raise ExpectationError(f"longer than {LONGEST} characters; write it as several expectations")
+    tree = _tree(_numbers(text))
+    names: dict[str, tuple[str, ...]] = {}
+    kind = _kind(tree, traffic, names)
+    if kind != "truth":
+        raise ExpectationError(
+            f"`{text}` is a {kind}, not true or false; compare it, for example `{text} >= 1`"
+        )
+    if not names:
+        raise ExpectationError(f"`{text}` measures nothing; name a measurement such as {_example(traffic)}")
+    return Expectation(text, tree, names)
+
+
+def evaluate(expectation: Expectation, measurements: Mapping[str, Any]) -> Outcome:
+    """Judge one expectation over `measurements` (traffic name or `run` → measurement → value)."""
+    values = {name: _look_up(path, measurements) for name, path in expectation.names.items()}
+    # Shown under the measurement's full name, which says the unit.
+    measured = {".".join(path): values[name] for name, path in expectation.names.items()}
+    missing = [name for name, value in measured.items() if value is None]
+    if missing:
+        return Outcome(expectation.text, measured, "fail", f"not measured: {', '.join(missing)}")
+    try:
+        holds = _value(expectation.tree, values)
+    except ZeroDivisionError:
+        return Outcome(expectation.text, measured, "fail", "division by zero")
+    return Outcome(expectation.text, measured, "pass" if holds else "fail")
+
+
+def _numbers(text: str) -> str:
+    """Turn `2s`, `64KiB`, `150mbit` into `duration(2000)` and so on, which _kind and _value know."""
+
+    def plain(found: re.Match[str]) -> str:
+        written, unit = found.group(0), found.group(2)
+        for kind in (units.DURATION, units.SIZE, units.RATE):
+            if unit in kind.units:
+                # In the measurements' own units: milliseconds, bytes, Mbit/s.
+                scale = {"duration": 1000, "size": 1, "rate": 1}[kind.name]
+                value = kind.parse(written) * scale / (1_000_000 if kind is units.RATE else 1)
+                return f"{kind.name}({value})"
+        raise ExpectationError(f"`{unit}` in `{written}` is no unit; use s, ms, us, B, KiB, MB, kbit, mbit …")
+
+    if re.search(r"\b(duration|size|rate)\s*\(", text):
+        raise ExpectationError("calls are not part of an expectation; write quantities as 2s, 64KiB, 150mbit")
+    return _QUANTITY.sub(plain, text)
+
+
+def _tree(text: str) -> ast.expr:
+    try:
+        return ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise ExpectationError("not an expectation; write for example `1 <= download.reloads <= 2`") from None
+
+
+def _quantity(node: ast.expr) -> tuple[Kind, float] | None:
+    """The literal that _numbers wrote for a number with a unit."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 1):
+        return None
+    argument = node.args[0]
+    if (
+        isinstance(argument, ast.Constant)
+        and node.func.id in ("duration", "size", "rate")
+        and not node.keywords
+    ):
+        return node.func.id, float(argument.value)  # type: ignore[return-value, arg-type]
+    return None
+
+
+def _path(node: ast.expr) -> tuple[str, ...] | None:
+    """`a.b.c` → ("a", "b", "c"); None for anything else."""
+    if isinstance(node, ast.Name):
+        return (node.id,)
+    if isinstance(node, ast.Attribute):
+        head = _path(node.value)
+        return head and (*head, node.attr)
+    return None
+
+
+def _kind(node: ast.expr, traffic: Sequence[str], names: dict[str, tuple[str, ...]]) -> Kind:
+    """The kind of a tree's value, checking it on the way and collecting the measurements it names."""
+    if quantity := _quantity(node):
+        return quantity[0]
+    if path := _path(node):
+        resolved, kind = _resolve(path, traffic)
+        names[".".join(path)] = resolved
+        return kind
+    match node:
+        case ast.Constant(value=bool()):
+            return "truth"
+        case ast.Constant(value=int() | float()):
+            return "number"
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return _no_truth(_kind(operand, traffic, names), "-")
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return _only_truth(_kind(operand, traffic, names), "not")
+        case ast.BoolOp(op=op, values=values):
+            for value in values:
+                _only_truth(_kind(value, traffic, names), "and" if isinstance(op, ast.And) else "or")
+            return "truth"
+        case ast.BinOp(op=op, left=left, right=right) if type(op) in _ARITHMETIC:
+            return _combine(
+                _ARITHMETIC[type(op)][0], _kind(left, traffic, names), _kind(right, traffic, names)
+            )
+        case ast.Compare(left=left, ops=ops, comparators=comparators) if all(
+            type(op) in _COMPARISONS for op in ops
+        ):
+            kinds = [_kind(side, traffic, names) for side in (left, *comparators)]
+            for one, other in pairwise(kinds):
+                _alike(one, other)
+            return "truth"
+    raise ExpectationError(
+        f"`{ast.unparse(node)}` is not part of the language,"
+        " which has names, numbers with units, + - * /, comparisons, and, or, not"
+    )
+
+
+def _only_truth(kind: Kind, word: str) -> Kind:
+    if kind != "truth":
+        raise ExpectationError(f"`{word}` joins comparisons, not a {kind}")
+    return kind
+
+
+def _no_truth(kind: Kind, word: str) -> Kind:
+    if kind == "truth":
+        raise ExpectationError(f"`{word}` needs numbers, not true or false")
+    return kind
+
+
+def _alike(one: Kind, other: Kind) -> None:
+    """Both sides of a comparison must be of one kind; counts and sizes also compare with bare numbers."""
+    if one == other or ({one, other} <= {"count", "size", "number"} and {one, other} != {"count", "size"}):
+        return
+    for kind, example in (("duration", "2s"), ("rate", "150mbit")):
+        if kind in (one, other) and {one, other} & {"number", "count"}:
+            raise ExpectationError(
+                f"a {kind} is compared with a bare number; give the number a unit, for example {example}"
+            )
+    raise ExpectationError(f"a {one} cannot be compared with a {other}")
+
+
+def _combine(sign: str, one: Kind, other: Kind) -> Kind:
+    _no_truth(one, sign)
+    _no_truth(other, sign)
+    if sign in "+-":
+        _alike(one, other)
+        return one if other == "number" else other
+    plain = ("number", "count")
+    if other in plain:
+        return "number" if one in plain else one
+    if sign == "*" and one in plain:
+        return other
+    if sign == "/" and one == other:
+        return "number"
+    raise ExpectationError(f"a {one} {sign} a {other} means nothing here")
+
+
+def _resolve(path: tuple[str, ...], traffic: Sequence[str]) -> tuple[tuple[str, ...], Kind]:
+    """`download.longest_stall` → (("download", "longest_stall_ms"), "duration"). Raises ExpectationError."""
+    head, *rest = path
+    if head not in (*traffic, "run"):
+        raise ExpectationError(f"`{head}` is no traffic of this scenario{nearest(head, (*traffic, 'run'))}")
+    names = vocabulary.RUN if head == "run" else vocabulary.TRAFFIC
+    if head != "run" and len(rest) == 2 and rest[0] == "causes":
+        if rest[1] not in vocabulary.CAUSES:
+            raise ExpectationError(f"`{rest[1]}` is no cause of a move{nearest(rest[1], vocabulary.CAUSES)}")
+        return path, "count"
+    known = vocabulary.resolve(names, rest[0]) if len(rest) == 1 else None
+    if known is None:
+        words = [name.removesuffix("_ms").removesuffix("_mbit") for name in names]
+        asked = ".".join(rest)
+        what = f"`{'.'.join(path)}` is no measurement" if rest else f"`{head}` alone is no measurement"
+        raise ExpectationError(f"{what}{nearest(asked, words)}")
+    return (head, known[0]), known[1]
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """`; did you mean X?`, or `; there is X, Y …` when nothing is near."""
+    near = difflib.get_close_matches(word, known, n=1)
+    if near:
+        return f"; did you mean `{near[0]}`?"
+    shown = [*known] if len(known) <= 20 else [known[0], "…", known[-1]]
+    return f"; there is {', '.join(shown)}" if known else ""
+
+
+def _example(traffic: Sequence[str]) -> str:
+    return f"{traffic[0]}.intact" if traffic else "run.bring_up"
+
+
+def _look_up(path: tuple[str, ...], measurements: Mapping[str, Any]) -> object:
+    found: Any = measurements
+    for word in path:
+        found = found.get(word) if isinstance(found, Mapping) else None
+    if found is None and len(path) == 3 and isinstance(measurements.get(path[0], {}).get("causes"), Mapping):
+        return 0  # the moves were counted; none had this cause
+    return found
+
+
+def _value(node: ast.expr, measured: Mapping[str, Any]) -> Any:
+    """The value of a tree that _kind accepted."""
+    if quantity := _quantity(node):
+        return quantity[1]
+    if path := _path(node):
+        return measured[".".join(path)]
+    match node:
+        case ast.Constant(value=value):
+            return value
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_value(operand, measured)
+        case ast.UnaryOp(operand=operand):
+            return not _value(operand, measured)
+        case ast.BoolOp(op=ast.And(), values=values):
+            return all(_value(value, measured) for value in values)
+        case ast.BoolOp(values=values):
+            return any(_value(value, measured) for value in values)
+        case ast.BinOp(op=op, left=left, right=right):
+            return _ARITHMETIC[type(op)][1](_value(left, measured), _value(right, measured))
+        case ast.Compare(left=left, ops=ops, comparators=comparators):
+            sides = [_value(side, measured) for side in (left, *comparators)]
+            pairs = zip(ops, sides, sides[1:], strict=False)
+            return all(_COMPARISONS[type(op)](one, other) for op, one, other in pairs)
+    raise AssertionError(f"parse() let {ast.dump(node)} through")

@@ -1,0 +1,95 @@
+"""The child processes of a run: starts them, notices when one dies, ends them. Touches no network itself.
+
+Every child writes its events to `events.jsonl` by its standard output and everything else to `logs/NAME.log`.
+"""
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Spawn = Callable[..., subprocess.Popen[Any]]
+"""As subprocess.Popen, with stdout=, stderr= and env=; `topologies` gives one that starts inside a node."""
+
+
+class RunError(Exception):
+    """The run cannot go on: one line for a person."""
+
+
+@dataclass
+class Child:
+    """One process. `ends` says that it may end by itself, with status 0."""
+
+    who: str
+    process: subprocess.Popen[Any]
+    log: Path
+    ends: bool
+
+
+class Children:
+    """All child processes of a run, by name."""
+
+    def __init__(self, events_fd: int, logs: Path, env: Mapping[str, str]) -> None:
+        """`events_fd` appends to events.jsonl; `env` is the children's environment."""
+        self._events_fd, self._logs, self._env = events_fd, logs, dict(env)
+        self._children: dict[str, Child] = {}
+
+    def start(self, who: str, argv: Sequence[str], spawn: Spawn, ends: bool = False) -> Child:
+        """Start one. Raises RunError when the program is not there."""
+        log = self._logs / f"{who}.log"
+        with log.open("ab") as stderr:
+            try:
+                process = spawn(argv, stdout=self._events_fd, stderr=stderr, env=self._env)
+            except OSError as error:
+                raise RunError(f"{who}: {argv[0]} cannot be started: {error.strerror}") from None
+        child = self._children[who] = Child(who, process, log, ends)
+        return child
+
+    def check(self) -> None:
+        """Raises RunError when a process has died that should not have."""
+        for child in self._children.values():
+            status = child.process.poll()
+            if status is not None and not (child.ends and status == 0):
+                raise RunError(f"{child.who} {_ended(status)}{_last_words(child.log)}")
+
+    def running(self, who: str) -> bool:
+        """Whether that process has been started and has not ended."""
+        child = self._children.get(who)
+        return child is not None and child.process.poll() is None
+
+    def send(self, who: str, number: signal.Signals) -> None:
+        """Send a signal to a process that runs."""
+        self._children[who].process.send_signal(number)
+
+    def stop(self, names: Iterable[str] | None = None, within_s: float = 3.0) -> list[str]:
+        """SIGTERM to these (or all), at the same time; those left at the deadline are killed and returned."""
+        chosen = [self._children.pop(who) for who in list(names or self._children) if who in self._children]
+        for child in chosen:
+            if child.process.poll() is None:
+                child.process.terminate()
+        deadline, killed = time.monotonic() + within_s, []
+        for child in chosen:
+            try:
+                child.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
+                killed.append(child.who)
+        return killed
+
+
+def _ended(status: int) -> str:
+    if status >= 0:
+        return f"ended unexpectedly with exit status {status}"
+    try:
+        return f"was ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was ended by signal {-status}"
+
+
+def _last_words(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return f": {lines[-1][:300]}" if lines else "; it left nothing in its log"

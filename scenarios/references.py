@@ -1,0 +1,141 @@
+"""Names in a scenario that must refer to something: NICs, clients, services, traffic, measurements.
+
+Pure. Every complaint carries its place in the file as a path of keys, so that `load` can name the line.
+"""
+
+import keyword
+from collections.abc import Iterator, Sequence
+
+from scenarios import expect, timeline
+from scenarios.expect import nearest
+from scenarios.schema import LinkDown, LinkUp, Rehash, Scenario, Wait
+from topologies.model import Topology, TopologyError
+from topologies.shapes import SHAPES
+
+Place = tuple[str | int, ...]
+Complaint = tuple[Place, str]
+
+RESERVED = ("run",)
+"""Names an expectation uses for something else than traffic."""
+
+
+def topology_of(scenario: Scenario) -> Topology:
+    """The network the scenario asks for. Raises TopologyError."""
+    network = scenario.network
+    return SHAPES[network.shape](nics=network.nics, clients=network.clients, rate_bps=network.rate)
+
+
+def complaints(scenario: Scenario) -> list[Complaint]:
+    """Everything that refers to nothing, in the order of the file's sections."""
+    try:
+        topology = topology_of(scenario)
+    except TopologyError as error:
+        return [(_place_of_topology(str(error)), str(error))]
+    nics = [nic.name for nic in topology.team.nics]
+    clients = [client.name for client in topology.clients]
+    found: list[Complaint] = []
+    found += _services(scenario)
+    found += _traffic(scenario, clients)
+    for index, client in enumerate(scenario.captures):
+        if client not in clients:
+            found.append(
+                (("captures", index), f"`{client}` is no client of this network{nearest(client, clients)}")
+            )
+    for index in range(len(scenario.timeline)):
+        found += _step(scenario, index, nics)
+    names = list(scenario.traffic)
+    for index, text in enumerate(scenario.expect):
+        try:
+            expect.parse(text, names)
+        except expect.ExpectationError as error:
+            found.append((("expect", index), str(error)))
+    return found
+
+
+def _place_of_topology(reason: str) -> Place:
+    """The key of `network` that a topology's complaint is about, as far as its words tell."""
+    for key in ("nics", "clients", "rate"):
+        if key.rstrip("s") in reason.lower():
+            return ("network", key)
+    return ("network",)
+
+
+def _services(scenario: Scenario) -> Iterator[Complaint]:
+    ports: dict[int, str] = {}
+    for name, service in scenario.services.items():
+        place = ("services", name)
+        if service.listen in ports:
+            yield (*place, "listen"), f"port {service.listen} is already taken by `{ports[service.listen]}`"
+        ports.setdefault(service.listen, name)
+        if service.command is not None and service.app == "builtin":
+            yield (
+                (*place, "command"),
+                "the built-in application needs no command; say where yours listens: `app: 127.0.0.1:PORT`",
+            )
+
+
+def _traffic(scenario: Scenario, clients: Sequence[str]) -> Iterator[Complaint]:
+    for name, traffic in scenario.traffic.items():
+        place = ("traffic", name)
+        if name in RESERVED or keyword.iskeyword(name):
+            yield place, f"`{name}` means something else in expectations; choose another name"
+        if traffic.client not in clients:
+            reason = f"`{traffic.client}` is no client of this network{nearest(traffic.client, clients)}"
+            yield (*place, "client"), reason
+        service = scenario.services.get(traffic.service)
+        if service is None:
+            near = nearest(traffic.service, list(scenario.services))
+            reason = f"`{traffic.service}` is no service of this scenario{near}"
+            yield (*place, "service"), reason
+        elif service.app != "builtin":
+            yield (
+                (*place, "service"),
+                f"traffic speaks to the built-in application only; `{traffic.service}` is {service.app}",
+            )
+        if not traffic.send and not traffic.receive:
+            yield place, "carries nothing; give it `send` or `receive`, for example `receive: 100MB`"
+
+
+def _step(scenario: Scenario, index: int, nics: Sequence[str]) -> Iterator[Complaint]:
+    step, place, traffic = scenario.timeline[index], ("timeline", index), list(scenario.traffic)
+    if isinstance(step, (LinkDown, LinkUp)):
+        yield from _nic((*place, "nic"), step.nic, nics, traffic, ("carrying", "other"))
+    elif isinstance(step, Rehash):
+        if step.connection not in traffic:
+            reason = f"`{step.connection}` is no traffic of this scenario{nearest(step.connection, traffic)}"
+            yield (*place, "connection"), reason
+        if step.to != "other":
+            yield from _nic((*place, "to"), step.to, nics, traffic, ("carrying", "other"))
+    elif isinstance(step, Wait):
+        yield from _condition((*place, "until"), step.until, traffic)
+
+
+def _nic(
+    place: Place, written: str, nics: Sequence[str], traffic: Sequence[str], words: Sequence[str]
+) -> Iterator[Complaint]:
+    try:
+        word, of = timeline.parse_word(written)
+    except ValueError as error:
+        yield place, str(error)
+        return
+    if word in words:
+        if of is None:
+            yield place, f"`{word}` needs a connection: `{word}({traffic[0]})`"
+        elif of not in traffic:
+            yield place, f"`{of}` is no traffic of this scenario{nearest(of, traffic)}"
+    elif of is not None:
+        yield place, f"`{word}` takes no connection; there is {', '.join(f'{word}(…)' for word in words)}"
+    elif word not in nics and word not in timeline.ALONE:
+        yield place, f"`{word}` is no NIC of this network{nearest(word, [*nics, *timeline.ALONE])}"
+
+
+def _condition(place: Place, written: str, traffic: Sequence[str]) -> Iterator[Complaint]:
+    try:
+        word, of = timeline.parse_word(written)
+    except ValueError:
+        word, of = "", None
+    if word not in timeline.CONDITIONS or of is None:
+        choices = ", ".join(f"{condition}({traffic[0]})" for condition in timeline.CONDITIONS)
+        yield place, f"`{written}` is no condition; write one of {choices}"
+    elif of not in traffic:
+        yield place, f"`{of}` is no traffic of this scenario{nearest(of, traffic)}"

@@ -1,0 +1,285 @@
+"""Makes a topology real with Mininet: nodes, links, the switch, and processes inside the nodes.
+
+The only file that imports Mininet. Mininet starts the nodes and keeps the graph; addresses, routes and rates
+come from settings.py in one script per namespace. Works in whatever network namespace it is called in, so
+call it inside a sandbox only; it needs a running Open vSwitch there (sandbox.OpenVSwitch). Never cleans up by
+name.
+"""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+import mininet.net
+from mininet.link import Intf, Link
+from mininet.node import Node, OVSSwitch
+
+from topologies import settings
+from topologies.model import Topology
+
+# Mininet raises limits of the whole machine, not only of its own network. That is not ours to change.
+mininet.net.fixLimits = lambda: None
+
+STEP_SECONDS = 20.0
+"""The longest that one step of building may take; on a busy machine the whole takes one or two seconds."""
+
+Stream: TypeAlias = int | IO[Any] | None
+
+
+class NetworkError(Exception):
+    """The network could not be built, or a command failed. One line for a person."""
+
+
+class Network:
+    """A topology with its nodes and links. Build with start(), take down with stop()."""
+
+    def __init__(
+        self, topology: Topology, run_dir: str | os.PathLike[str], datapath: str | None = None
+    ) -> None:
+        """datapath: Open vSwitch's `netdev` or `system`; None: the kernel's where it has one, else its own."""
+        if datapath not in (None, "netdev", "system"):
+            raise NetworkError(f"a datapath is netdev or system, not {datapath!r}")
+        self.topology = topology
+        self.run_dir = Path(run_dir)
+        self.datapath = datapath or ("system" if Path("/sys/module/openvswitch").exists() else "netdev")
+        self.took_ms: dict[str, float] = {}
+        """How long each part of start() took, in order."""
+        self._net: Any = None
+        self._pids: dict[str, int] = {}
+        self._processes: list[subprocess.Popen[Any]] = []
+
+    def start(self) -> None:
+        """Builds everything; on return all links are up and the switch has its ports, but no flows yet.
+
+        Raises NetworkError.
+        """
+        if self._net is not None:
+            raise NetworkError("the network is up already")
+        if os.geteuid() != 0:
+            raise NetworkError("building a network needs root")
+        try:
+            self._timed("nodes", self._start_nodes)
+            self._timed("links", self._make_links)
+            self._timed("settings", self._set_up_nodes)
+            self._timed("switch", self._start_switch)
+        except BaseException:
+            self.stop()
+            raise
+
+    def connect_controller(self, host: str, port: int) -> None:
+        """Points the switch to its controller; returns before they have met. Raises NetworkError."""
+        self.run(self.topology.switch.name, ["ovs-vsctl", *settings.controller(self.topology, host, port)])
+
+    def popen(
+        self,
+        node: str,
+        argv: Sequence[str],
+        *,
+        stdin: Stream = subprocess.DEVNULL,
+        stdout: Stream = None,
+        stderr: Stream = None,
+        env: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> subprocess.Popen[bytes]:
+        """Starts a process in a node's namespaces; its pid is that of the program itself.
+
+        In a session of its own, so that Ctrl-C at the terminal reaches the runner alone. The switch's name
+        stands for the sandbox itself. Raises NetworkError for an unknown node.
+        """
+        process = subprocess.Popen(
+            [*self._inside(node), *argv],
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env=env,
+            pass_fds=pass_fds,
+            start_new_session=True,
+        )
+        self._processes = [one for one in self._processes if one.returncode is None]
+        self._processes.append(process)
+        return process
+
+    def run(
+        self, node: str, argv: Sequence[str], *, timeout: float = STEP_SECONDS
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command in a node to its end; returns its output, text. Raises NetworkError if it fails."""
+        return _run([*self._inside(node), *argv], f"{node}: {' '.join(argv)}", timeout=timeout)
+
+    def link_down(self, nic_name: str) -> None:
+        """Takes the carrier from a NIC's wire, at the switch's end. Raises TopologyError, NetworkError."""
+        self._set_link(nic_name, "down")
+
+    def link_up(self, nic_name: str) -> None:
+        """Gives the carrier back. Raises TopologyError, NetworkError."""
+        self._set_link(nic_name, "up")
+
+    def stop(self) -> None:
+        """Ends the processes that popen() started, the nodes, links and bridge. May be called again."""
+        for process in self._processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        self._processes.clear()
+        net, self._net = self._net, None
+        if net is None:
+            return
+        self._pids.clear()
+        net.stop()
+
+    def _start_nodes(self) -> None:
+        """A shell in its own namespaces for every node, and the graph that Mininet keeps."""
+        topology = self.topology
+        net = self._net = mininet.net.Mininet(
+            host=_Node, switch=_Switch, link=_Link, intf=_Intf, controller=None
+        )
+        for name in topology.nodes:
+            self._pids[name] = net.addHost(name, ip=None).pid
+        name = topology.switch.name
+        arguments = settings.bridge(topology, self.datapath)
+        net.addSwitch(name, dpid=f"{topology.switch.dpid:x}", bridge=arguments)
+        for nic in topology.nics:
+            net.addLink(nic.name, name, port2=nic.port_no, intfName1=nic.wire, intfName2=nic.switch_port)
+            net.addLink(nic.name, topology.server, intfName1=nic.bus, intfName2=nic.server_bus)
+        for client in topology.clients:
+            names = {"intfName1": client.interface, "intfName2": client.switch_port}
+            net.addLink(client.name, name, port2=client.port_no, **names)
+        net.build()
+
+    def _make_links(self) -> None:
+        _run(["ip", "-batch", "-"], "making the links", stdin=settings.links(self.topology, self._pids))
+
+    def _start_switch(self) -> None:
+        self._net.start()
+
+    def _set_up_nodes(self) -> None:
+        """All namespaces at once: each script mostly waits for the kernel."""
+        scripts = settings.scripts(self.topology) | {
+            self.topology.switch.name: settings.switch_side(self.topology)
+        }
+        _run_together({node: [*self._inside(node), "sh"] for node in scripts}, scripts)
+
+    def _inside(self, node: str) -> list[str]:
+        """The words before a command that make it run in a node."""
+        if self._net is None:
+            raise NetworkError("the network is not up")
+        if node == self.topology.switch.name:
+            return []
+        if node not in self._pids:
+            raise NetworkError(
+                f"no node {node!r}; there are {', '.join((*self._pids, self.topology.switch.name))}"
+            )
+        return ["mnexec", "-a", str(self._pids[node])]
+
+    def _set_link(self, nic_name: str, state: str) -> None:
+        port = self.topology.nic(nic_name).switch_port
+        self.run(self.topology.switch.name, ["ip", "link", "set", port, state])
+
+    def _timed(self, part: str, step: Callable[[], None]) -> None:
+        began = time.monotonic()
+        step()
+        self.took_ms[part] = round((time.monotonic() - began) * 1000, 1)
+
+
+class _Node(Node):  # type: ignore[misc]
+    """A Mininet node that leaves its settings to settings.py."""
+
+    def config(self, **_params: object) -> dict[str, object]:
+        return {}
+
+
+class _Intf(Intf):  # type: ignore[misc]
+    """An interface that Mininet only remembers."""
+
+    def config(self, **_params: object) -> dict[str, object]:
+        return {}
+
+
+class _Link(Link):  # type: ignore[misc]
+    """A link that is made together with all others, in its final namespaces, and goes with them."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs, fast=True)
+
+    @classmethod
+    def makeIntfPair(cls, *_args: object, **_kwargs: object) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
+class _Switch(OVSSwitch):  # type: ignore[misc]
+    """A bridge of the sandbox's own Open vSwitch, made in one call, with errors that are told."""
+
+    def __init__(self, name: str, bridge: Sequence[str], **params: object) -> None:
+        super().__init__(name, **params)
+        self.bridge = list(bridge)
+
+    @classmethod
+    def setup(cls) -> None:
+        """Mininet asks Open vSwitch for its version here, and ends the program where it does not answer."""
+
+    def start(self, controllers: Sequence[object]) -> None:
+        _run(["ovs-vsctl", *self.bridge], f"making the bridge {self.name}")
+
+    @classmethod
+    def batchStartup(cls, switches: Sequence[Any], run: object = None) -> Sequence[Any]:
+        return switches
+
+    @classmethod
+    def batchShutdown(cls, switches: Sequence[Any], run: object = None) -> Sequence[Any]:
+        """Deletes the bridges with their links. Never raises: what is left goes with the sandbox."""
+        for switch in switches:
+            # Five seconds at most, should Open vSwitch be gone already.
+            subprocess.run(
+                ["ovs-vsctl", "-t", "5", "--if-exists", "del-br", switch.name], capture_output=True
+            )
+            subprocess.run(["ip", "link", "delete", "group", str(settings.SWITCH_PORTS)], capture_output=True)
+            switch.terminate()
+        return switches
+
+
+def _run(
+    argv: Sequence[str], what: str, *, stdin: str = "", timeout: float = STEP_SECONDS
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command to its end. Raises NetworkError with what it said."""
+    try:
+        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=timeout)
+    except FileNotFoundError:
+        raise NetworkError(f"{what}: the program {argv[0]!r} is not installed") from None
+    except subprocess.TimeoutExpired:
+        raise NetworkError(f"{what}: not done within {timeout:g} s") from None
+    if done.returncode:
+        raise NetworkError(f"{what}: {_why(done.returncode, done.stderr or done.stdout)}")
+    return done
+
+
+def _run_together(commands: Mapping[str, Sequence[str]], stdin: Mapping[str, str]) -> None:
+    """Runs one command per node, all at the same time. Raises NetworkError for the first that fails."""
+    deadline = time.monotonic() + STEP_SECONDS
+    pipe = subprocess.PIPE
+    running = {
+        node: subprocess.Popen(argv, stdin=pipe, stdout=subprocess.DEVNULL, stderr=pipe, text=True)
+        for node, argv in commands.items()
+    }
+    failed = ""
+    for node, process in running.items():
+        try:
+            _, said = process.communicate(stdin[node], timeout=max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            said = f"not done within {STEP_SECONDS:g} s"
+        if process.returncode and not failed:
+            failed = f"setting up {node}: {_why(process.returncode, said)}"
+    if failed:
+        raise NetworkError(failed)
+
+
+def _why(status: int, said: str) -> str:
+    """The first line of what a failed program said, else its exit status."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return lines[0] if lines else f"exit status {status}"

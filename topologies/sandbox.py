@@ -1,0 +1,247 @@
+"""The private world of one run: its namespaces, its file systems, its Open vSwitch.
+
+    caller ── unshare ── PID 1: init ── the run itself ── ovsdb-server, ovs-vswitchd, …
+              dies with    ends with      (argv of launch,
+              the caller   the run         after enter)
+
+Decides what a run shares with the machine: its files, and nothing else. When any of the first three dies,
+however it dies, the kernel ends every process in it and removes every interface, mount and socket. Never
+touches the machine's own network, services or mounts; never ends a process by name.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+RUN_DIR = Path("/run/teambed")
+"""Where a run keeps its sockets and data: on the private /run, so the same path serves every run."""
+OVS_SECONDS = 20.0
+"""The longest that Open vSwitch may take to be ready; it takes about 0.1 s on a quiet machine."""
+
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
+_MS_REC, _MS_PRIVATE = 0x4000, 1 << 18
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class SandboxError(Exception):
+    """A run's private world could not be made. The message is one line for a person."""
+
+
+class Sandbox(subprocess.Popen[bytes]):
+    """The `unshare` process around a run. kill() ends all at once; terminate() lets the run finish."""
+
+    def terminate(self) -> None:
+        """Asks the run to finish (SIGTERM). unshare itself blocks that signal, so it goes to its child."""
+        if self.poll() is None:
+            for pid in _children(self.pid):
+                os.kill(pid, signal.SIGTERM)
+
+
+def launch(
+    argv: Sequence[str], *, env: Mapping[str, str] | None = None, pass_fds: Sequence[int] = (), **streams: Any
+) -> Sandbox:
+    """Starts `argv` as the first process of new network, mount and PID namespaces. It shall call enter() first.
+
+    Whatever ends this process, kill -9 included, ends the whole sandbox. The kernel ties that to the calling
+    *thread*: call it from one that lives as long as the sandbox shall. streams: stdin, stdout, stderr as for
+    Popen. Raises SandboxError where `unshare` is missing.
+    """
+    words = [
+        "unshare",
+        "--net",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        "--kill-child=SIGKILL",
+        "--",
+        *argv,
+    ]
+    caller = os.getpid()
+
+    def die_with_caller() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        # The caller may have died before the line above took effect.
+        if os.getppid() != caller:
+            os._exit(1)
+
+    try:
+        return Sandbox(words, env=env, pass_fds=pass_fds, preexec_fn=die_with_caller, **streams)
+    except FileNotFoundError:
+        raise SandboxError("the program 'unshare' (Debian package util-linux) is not installed") from None
+
+
+def enter(run_dir: str | os.PathLike[str] = RUN_DIR) -> None:
+    """Makes the world private from inside: called once, first thing, by the process that launch() started.
+
+    Afterwards: run_dir is an empty tmpfs with a BPF file system at run_dir/bpf; /run (so also /run/netns) and
+    /sys are fresh; `lo` is up; mounts do not spread to the machine; SIGTERM raises SystemExit as Ctrl-C
+    raises KeyboardInterrupt. A run_dir outside /run must exist beforehand. The caller goes on as a child of
+    PID 1, which only waits: it takes in orphans, so that no zombie stays, passes SIGTERM on, and ends with
+    the caller. Raises SandboxError.
+    """
+    if os.getpid() != 1:
+        raise SandboxError(
+            "this is not the first process of a sandbox; start it with topologies.sandbox.launch"
+        )
+    if threading.active_count() > 1:
+        raise SandboxError("enter the sandbox before any thread is started")
+    run = Path(run_dir)
+    _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
+    _mount("tmpfs", "/run", "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=755")
+    Path("/run/netns").mkdir()
+    Path("/run/lock").mkdir()
+    if run.is_relative_to("/run"):
+        run.mkdir(parents=True, exist_ok=True)
+    else:
+        _mount("tmpfs", str(run), "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=755")
+    # The machine's sysfs shows the machine's interfaces: this one shows the sandbox's.
+    _mount("sysfs", "/sys", "sysfs", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+    (run / "bpf").mkdir()
+    _mount("bpf", str(run / "bpf"), "bpf", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "mode=700")
+    _run(["ip", "link", "set", "lo", "up"], "bringing up lo", 5.0)
+    _become_child_of_init()
+
+
+def _become_child_of_init() -> None:
+    """Forks: PID 1 stays behind as init and never returns from here, the child goes on with the run.
+
+    A run that were PID 1 itself could not take in orphans: waiting for any child would steal the exit status
+    from whichever Popen waits for its own.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    watched = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+    child = os.fork()
+    if child:
+        _init(child, watched)
+    signal.signal(signal.SIGTERM, _finish)
+    # A shell starts background jobs with SIGINT ignored; here it always means: finish.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _init(child: int, watched: set[signal.Signals]) -> NoReturn:
+    """The life of PID 1: takes in every process that ends, passes signals on, ends with its child."""
+    while True:
+        got = signal.sigwaitinfo(watched)
+        if got.si_signo != signal.SIGCHLD:
+            # What a terminal sends (si_code above 0) reaches the child by itself.
+            if got.si_code <= 0:
+                os.kill(child, got.si_signo)
+            continue
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                os._exit(1)
+            if pid == 0:
+                break
+            if pid == child:
+                code = os.waitstatus_to_exitcode(status)
+                os._exit(code if code >= 0 else 128 - code)
+
+
+def _finish(number: int, _frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+class OpenVSwitch:
+    """An Open vSwitch of the run's own: database, daemon, sockets and logs below run_dir/ovs."""
+
+    def __init__(self, run_dir: str | os.PathLike[str] = RUN_DIR) -> None:
+        """Starts nothing yet. run_dir: as given to enter()."""
+        self.dir = Path(run_dir) / "ovs"
+        self.env = {
+            "OVS_RUNDIR": str(self.dir),
+            "OVS_LOGDIR": str(self.dir),
+            "OVS_DBDIR": str(self.dir),
+            "OVS_SYSCONFDIR": str(self.dir),
+        }
+
+    def start(self) -> None:
+        """Starts both daemons and returns when they answer. Raises SandboxError, with what they said.
+
+        Sets the OVS_… variables in this process's environment, so that ovs-vsctl and all children find this
+        one.
+        """
+        os.environ.update(self.env)
+        self.dir.mkdir(mode=0o755)
+        database, socket = str(self.dir / "conf.db"), str(self.dir / "db.sock")
+        _run(["ovsdb-tool", "create", database, _schema()], "creating the switch's database", OVS_SECONDS)
+        # A daemon that detaches returns when it is ready, or with an error: nothing to poll.
+        detach = ["--detach", "--no-chdir", "--pidfile", "--log-file", "-vconsole:off"]
+        remote = f"--remote=punix:{socket}"
+        _run(["ovsdb-server", database, remote, *detach], "starting ovsdb-server", OVS_SECONDS)
+        _run(["ovs-vsctl", "--no-wait", "init"], "preparing the switch's database", OVS_SECONDS)
+        _run(["ovs-vswitchd", f"unix:{socket}", *detach], "starting ovs-vswitchd", OVS_SECONDS)
+
+    def stop(self) -> None:
+        """Ends both daemons. Never raises: what is left ends with the sandbox."""
+        for name in ("ovs-vswitchd", "ovsdb-server"):
+            if (self.dir / f"{name}.pid").exists():
+                _call(["ovs-appctl", "-t", name, "-T", "5", "exit"])
+
+
+def _schema() -> str:
+    """Where the distribution keeps the schema of the switch's database."""
+    for folder in ("/usr/share/openvswitch", "/usr/local/share/openvswitch"):
+        path = Path(folder, "vswitch.ovsschema")
+        if path.exists():
+            return str(path)
+    raise SandboxError("vswitch.ovsschema (Debian package openvswitch-common) is not installed")
+
+
+def _mount(source: str, target: str, kind: str | None, flags: int, data: str = "") -> None:
+    """mount(2). Raises SandboxError."""
+    words = (
+        source.encode(),
+        target.encode(),
+        kind and kind.encode(),
+        ctypes.c_ulong(flags),
+        data.encode() or None,
+    )
+    if _libc.mount(*words) != 0:
+        why = os.strerror(ctypes.get_errno())
+        raise SandboxError(
+            f"mounting {kind or 'private'} at {target}: {why} (a container needs --privileged)"
+        )
+
+
+def _run(argv: Sequence[str], what: str, timeout: float) -> None:
+    """Runs a command to its end. Raises SandboxError with the first line of what it said."""
+    try:
+        done = _call(argv, timeout)
+    except FileNotFoundError:
+        raise SandboxError(f"{what}: the program {argv[0]!r} is not installed") from None
+    except subprocess.TimeoutExpired:
+        raise SandboxError(f"{what}: not done within {timeout:g} s") from None
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise SandboxError(f"{what}: {said[0] if said else f'exit status {done.returncode}'}")
+
+
+def _call(argv: Sequence[str], timeout: float = 10.0) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
+
+
+def _children(parent: int) -> list[int]:
+    """The processes whose parent is `parent`."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = path.read_text()
+        except OSError:
+            continue
+        # "pid (name) state ppid …", and a name may hold anything.
+        if int(text.rpartition(")")[2].split()[1]) == parent:
+            found.append(int(path.parent.name))
+    return found

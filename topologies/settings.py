@@ -1,0 +1,243 @@
+"""What is set in each namespace of a network, as text for `ip`, `tc`, `ethtool` and /proc/sys.
+
+Decides addresses, routes, sysctls, offloads and rates. Pure: it writes scripts, network.py runs them. One
+script per namespace, because starting a program for each setting is what makes building a network slow.
+"""
+
+from collections.abc import Iterable
+
+from topologies.model import PREFIX4, PREFIX6, Client, Nic, Topology
+
+# No address of the kernel's own making, no duplicate address detection, no router discovery, and no filter
+# that would drop a frame because it came in by another interface than the answer leaves by.
+_QUIET4 = {"rp_filter": 0, "accept_redirects": 0, "send_redirects": 0}
+_QUIET6 = {"addr_gen_mode": 1, "accept_dad": 0, "dad_transmits": 0, "accept_ra": 0, "autoconf": 0}
+# A NIC asks for nobody's link-layer address: a connection brings its neighbour along. With no solicitations
+# allowed, a missing neighbour is an error at once instead of an ARP request on the wire.
+_NO_SOLICITATION = {"mcast_solicit": 0, "ucast_solicit": 0, "app_solicit": 0}
+
+_HOP4, _HOP6, _HOP_MAC = "169.254.0.1", "fe80::1", "02:00:00:00:00:fe"
+
+INITIAL_WINDOW = 256
+"""Segments that a NIC's TCP may send at first. A context carries no congestion window, and what was in flight on a
+link that died must go out again whole: the peer may already acknowledge the last of it, and an acknowledgement of
+what was not yet sent is dropped (net/ipv4/tcp_input.c, tcp_ack)."""
+
+SWITCH_PORTS = 77
+"""The interface group of the switch's ends of links. A group is deleted at once, which saves much time."""
+QUEUE_SECONDS = 0.05
+MIN_QUEUE_BYTES = 128 * 1024
+MAX_QUEUE_BYTES = 16 * 1024 * 1024
+
+
+def links(topology: Topology, pids: dict[str, int]) -> str:
+    """Every veth pair of the network, each end made in its own namespace: input for `ip -batch`.
+
+    pids: by node, a process whose network namespace is the node's.
+    """
+
+    def pair(first: str, mac: str, node: str, second: str, mac2: str, node2: str | None) -> str:
+        # Without a node the second end stays here, in the namespace where the switch is.
+        where = f" netns {pids[node2]}" if node2 else f" group {SWITCH_PORTS}"
+        one, two = f"name {first} address {mac}", f"name {second} address {mac2}"
+        return f"link add {one} netns {pids[node]} type veth peer {two}{where}"
+
+    team = topology.team
+    lines = [pair(team.name, team.mac, topology.server, team.peer, team.peer_mac, topology.server)]
+    for nic in topology.nics:
+        lines.append(pair(nic.bus, team.mac, nic.name, nic.server_bus, nic.server_bus_mac, topology.server))
+        lines.append(pair(nic.wire, team.mac, nic.name, nic.switch_port, nic.switch_port_mac, None))
+    for client in topology.clients:
+        end = (client.switch_port, client.switch_port_mac, None)
+        lines.append(pair(client.interface, client.mac, client.name, *end))
+    return _lines(lines)
+
+
+def switch_side(topology: Topology) -> str:
+    """The shell script for the switch's namespace; its IP stack stays out of what Open vSwitch forwards."""
+    ports = [end.switch_port for end in topology.ends]
+    shaped = [nic.switch_port for nic in topology.nics]
+    return _script(
+        sysctls=_conf("ipv6", ["default", *ports], {"disable_ipv6": 1}),
+        ip=[f"link set {port} up" for port in ports],
+        tx_off=ports,
+        tc=_rates(shaped, topology.rate_bps),
+    )
+
+
+def server(topology: Topology) -> str:
+    """The shell script for the server: the team's virtual NIC has the addresses, the buses have none."""
+    team = topology.team
+    buses = [nic.server_bus for nic in topology.nics]
+    return _script(
+        sysctls=_quiet([team.name, team.peer, *buses], {"arp_ignore": 1}),
+        ip=[
+            "link set lo up",
+            *_addresses(team.name, team.ip4, PREFIX4, team.ip6, PREFIX6),
+            *(f"link set {name} up" for name in (team.name, team.peer, *buses)),
+        ],
+    )
+
+
+def nic(topology: Topology, one: Nic) -> str:
+    """The shell script for a NIC: its TCP can use the team's addresses, and it says nothing on its own.
+
+    The addresses sit on `lo`, where they serve TCP just as well, but are never answered for by ARP
+    (arp_ignore) or by neighbour discovery, and need no multicast report on the wire.
+    """
+    team = topology.team
+    return _script(
+        sysctls=[
+            *_quiet([one.wire, one.bus], {"arp_ignore": 8}),
+            *(
+                line
+                for family in ("ipv4", "ipv6")
+                for line in _conf(family, [one.wire, one.bus], _NO_SOLICITATION, kind="neigh")
+            ),
+        ],
+        ip=[
+            "link set lo up",
+            *_addresses("lo", team.ip4, 32, team.ip6, 128),
+            f"link set {one.bus} up",
+            f"link set {one.wire} up",
+            # One made-up next hop for every peer: the true one travels with each connection's context, and the
+            # NIC's steering writes it into the frame. So no peer's address need be resolved in a NIC.
+            *(f"neigh replace {hop} lladdr {_HOP_MAC} dev {one.wire} nud permanent" for hop in (_HOP4, _HOP6)),
+            f"route replace default via {_HOP4} dev {one.wire} onlink initcwnd {INITIAL_WINDOW}",
+            f"route replace ::/0 via {_HOP6} dev {one.wire} onlink initcwnd {INITIAL_WINDOW}",
+        ],
+        tx_off=[one.wire],
+        tc=_rates([one.wire], topology.rate_bps),
+    )
+
+
+def client(topology: Topology, one: Client) -> str:
+    """The shell script for a client."""
+    return _script(
+        sysctls=_quiet([one.interface], {}),
+        ip=[
+            "link set lo up",
+            *_addresses(one.interface, one.ip4, PREFIX4, one.ip6, PREFIX6),
+            f"link set {one.interface} up",
+        ],
+        tx_off=[one.interface],
+    )
+
+
+def scripts(topology: Topology) -> dict[str, str]:
+    """The shell script of every node, by its name; the switch's is `switch_side`."""
+    return {
+        topology.server: server(topology),
+        **{one.name: nic(topology, one) for one in topology.nics},
+        **{one.name: client(topology, one) for one in topology.clients},
+    }
+
+
+def bridge(topology: Topology, datapath: str) -> list[str]:
+    """The arguments of `ovs-vsctl` that make the bridge and its ports. datapath: netdev or system."""
+    name, switch = topology.switch.name, topology.switch
+    args = ["--", "--if-exists", "del-br", name, "--", "add-br", name, "--", "set", "bridge", name]
+    args += [
+        f"datapath_type={datapath}",
+        "protocols=OpenFlow13",
+        # Without a controller the switch forwards nothing, rather than learn on its own and hide that.
+        "fail_mode=secure",
+        f"other-config:datapath-id={switch.dpid:016x}",
+        f'other-config:hwaddr="{switch.mac}"',
+        "other-config:disable-in-band=true",
+        f"other-config:dp-desc={name}",
+    ]
+    # Left alone, Open vSwitch deletes the queueing discipline of every port it is given. This type means:
+    # hands off.
+    args += ["--", "--id=@ours", "create", "qos", "type=linux-noop"]
+    for end in topology.ends:
+        port = end.switch_port
+        args += [
+            "--",
+            "add-port",
+            name,
+            port,
+            "--",
+            "set",
+            "interface",
+            port,
+            f"ofport_request={end.port_no}",
+        ]
+        args += ["--", "set", "port", port, "qos=@ours"]
+    return args
+
+
+def controller(topology: Topology, host: str, port: int) -> list[str]:
+    """The arguments of the `ovs-vsctl` call that points the bridge to its controller."""
+    target = f'target="tcp:{host}:{port}"'
+    return [
+        *("--", "--id=@c", "create", "controller", target, "connection_mode=out-of-band", "max_backoff=1000"),
+        *("--", "set", "bridge", topology.switch.name, "controller=@c"),
+    ]
+
+
+def burst_bytes(rate_bps: int) -> int:
+    """How much HTB sends at once: what the rate carries in 1 ms, to pace well, but at least ten frames."""
+    return max(rate_bps // 8 // 1000, 10 * 1514)
+
+
+def queue_bytes(rate_bps: int) -> int:
+    """How much may wait at a shaped link: 50 ms at its rate, within 128 KiB and 16 MiB.
+
+    In time rather than packets, so that the worst delay is the same at 10 Mbit/s as at 10 Gbit/s; in bytes,
+    because one packet here may be a segment train of 64 KiB or a single frame. The floor lets two such trains
+    in at a low rate.
+    """
+    return int(min(max(rate_bps / 8 * QUEUE_SECONDS, MIN_QUEUE_BYTES), MAX_QUEUE_BYTES))
+
+
+def _rates(interfaces: Iterable[str], rate_bps: int | None) -> list[str]:
+    """Lines for `tc -batch` that hold each interface to the rate."""
+    if rate_bps is None:
+        return []
+    burst, limit = burst_bytes(rate_bps), queue_bytes(rate_bps)
+    lines = []
+    for name in interfaces:
+        lines += [
+            f"qdisc replace dev {name} root handle 1: htb default 1",
+            # The quantum only shares a link among classes and there is one; left alone, the kernel derives it
+            # from the rate and warns.
+            f"class replace dev {name} parent 1: classid 1:1 htb rate {rate_bps}bit ceil {rate_bps}bit"
+            f" burst {burst}b cburst {burst}b quantum 1514",
+            f"qdisc replace dev {name} parent 1:1 handle 10: bfifo limit {limit}b",
+        ]
+    return lines
+
+
+def _addresses(interface: str, ip4: str, prefix4: int, ip6: str, prefix6: int) -> list[str]:
+    return [
+        f"address add {ip4}/{prefix4} dev {interface}",
+        f"address add {ip6}/{prefix6} dev {interface} nodad",
+    ]
+
+
+def _quiet(interfaces: list[str], extra4: dict[str, int]) -> list[str]:
+    return [
+        *_conf("ipv4", ["all", "default", *interfaces], _QUIET4 | extra4),
+        *_conf("ipv6", ["all", "default", *interfaces], _QUIET6),
+    ]
+
+
+def _conf(family: str, names: Iterable[str], values: dict[str, int], kind: str = "conf") -> list[str]:
+    """Shell lines that write sysctls. `echo` is a builtin: no process each, as `sysctl` would be."""
+    return [f"echo {value} >{family}/{kind}/{name}/{key}" for name in names for key, value in values.items()]
+
+
+def _script(sysctls: list[str], ip: list[str], tx_off: Iterable[str] = (), tc: Iterable[str] = ()) -> str:
+    """A shell script that stops at the first error. sysctls first: they must hold when a link comes up."""
+    script = ["set -e", "cd /proc/sys/net", *sysctls, "ip -batch - <<'END'", *ip, "END"]
+    # Open vSwitch's user-space datapath takes frames as they are; a checksum left to the hardware is never
+    # made.
+    script += [f"ethtool -K {name} tx off tso off >/dev/null" for name in tx_off]
+    if tc := list(tc):
+        script += ["tc -batch - <<'END'", *tc, "END"]
+    return _lines(script)
+
+
+def _lines(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
