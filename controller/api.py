@@ -26,7 +26,7 @@ def listen(path: str) -> Any:
 
 
 def serve(server: Any, handle: Handler) -> None:
-    """Answer clients for ever, each in its own green thread; `handle` raises ValueError for a wrong request."""
+    """Answer clients for ever, each in a green thread; `handle` raises ValueError for a wrong request."""
     while True:
         client, _ = server.accept()
         eventlet.spawn_n(_converse, client, handle)

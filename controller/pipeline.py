@@ -1,19 +1,17 @@
-"""Turns a switch's state into flows, as plain data, and two states into the ordered messages that lead
-between them.
+"""Turns a switch's state into flows, as plain data, and two states into the messages that lead between them.
 
-    table 0  SOURCE   which LAG did it enter by (reg2)? A source that is new here goes to the controller as well.
-    table 1  TARGET   destination MAC -> host port, or -> the LAG (reg1); unknown and multicast -> everywhere
-    table 2  LAG      back into its own LAG: drop. Moved by command: its port. Else ONE flow for each LAG: multipath
-                      writes hash % buckets into reg0 and the flow writes its generation into reg3
+    table 0  SOURCE   By which LAG did it enter (reg2)? A source that is new here is shown to the controller.
+    table 1  TARGET   Destination MAC -> host port, or -> LAG (reg1). Unknown and multicast -> everywhere.
+    table 2  LAG      Back into its own LAG: drop. Moved by command: its port. Else ONE flow for each LAG:
+                      multipath writes hash % buckets into reg0, and the flow writes its generation to reg3.
     table 3  BUCKET   (LAG, generation, bucket) -> member port
 
 Because one flow in table 2 decides both the modulus and the generation, replacing it moves all connections
-at once: the new generation's buckets are installed before it, the old generation's are removed after it,
-and no connection ever leaves by a port that is neither its old nor its new one. The number of flows never
-depends on connections.
+at once: the new generation's buckets are installed before it, the old generation's are removed after it, and
+no connection ever leaves by a port that is neither its old nor its new one. The number of flows never depends
+on the number of connections.
 
-It never touches Ryu: `openflow` knows how these look on the wire. Field names are those of OpenFlow and
-Nicira.
+It never touches Ryu: `openflow` knows how these look on the wire. Field names are OpenFlow's and Nicira's.
 """
 
 from __future__ import annotations
@@ -61,15 +59,14 @@ def match(**fields: Value) -> Match:
 
 
 def diff(old: Rules, new: Rules) -> list[Change]:
-    """The messages from `old` to `new`: first make, from the last table to the first; then break, the other way.
+    """The messages from `old` to `new`: first make, from the last table to the first, then break.
 
-    So a flow never points to a later table's flow that is not there yet or not there any more. A generation
-    of buckets goes as a whole, in one message.
+    So no flow leads to a later table before that is ready. A generation of buckets goes as a whole, in one
+    message.
     """
     made = [Change(key, actions) for key, actions in new.items() if old.get(key) != actions]
     gone = [_removal(key) for key in old if key not in new]
     made.sort(key=lambda change: -change.key.table)
-    gone.sort(key=lambda change: change.key.table)
     return made + list(dict.fromkeys(gone))
 
 
@@ -125,7 +122,7 @@ def station_rules(mac: str, place: int | Lag) -> Rules:
 
 
 def lag_rules(lag: Lag) -> Rules:
-    """What depends on which members are active. With none there is no flow, and frames to the LAG are dropped."""
+    """What depends on which members are active; with none there is no flow: frames to the LAG are dropped."""
     rules: Rules = {}
     for bucket, port in enumerate(lag.buckets):
         where = match(reg1=lag.number, reg3=lag.generation, reg0=bucket)

@@ -137,9 +137,11 @@ class Agent:
             self._offload(report.connection)
             return
         history = self._track(report.connection).history
-        if policy.should_reload(record, report.nic, report.epoch, history, time.monotonic()):
-            fallbacks = (record.nic, HOST)
-            self._start(Plan(report.connection, record.nic, report.nic, "stray", fallbacks=fallbacks))
+        now = time.monotonic()
+        if policy.should_reload(record, report.nic, report.epoch, history, now):
+            lost, fallbacks = history.in_flight_is_lost(now), (record.nic, HOST)
+            plan = Plan(report.connection, record.nic, report.nic, "stray", resend=lost, fallbacks=fallbacks)
+            self._start(plan)
 
     def _link(self, nic: int, *, up: bool) -> None:
         if up == (nic in self._live):
@@ -237,8 +239,11 @@ class Agent:
 
     def _moved(self, outcome: Outcome, track: Tracked) -> None:
         track.moves += 1
+        now = time.monotonic()
         if outcome.plan.source != HOST:
-            track.history.left[outcome.plan.source] = time.monotonic()
+            track.history.left[outcome.plan.source] = now
+        if outcome.plan.cause == "link_down":
+            track.history.fault = now
         record = self._records.get(outcome.plan.connection)
         if record is None:
             return

@@ -95,23 +95,22 @@ class Context:
             *(self.sndbuf, self.rcvbuf, self.buffer_locks, self.congestion.encode(), self.next_hop),
             *(len(self.sent), len(self.unsent), len(self.received)),
         ]
-        head = _HEAD.pack(_MAGIC, VERSION, 0, *values)
-        return _HEAD.pack(_MAGIC, VERSION, zlib.crc32(queues, zlib.crc32(head)), *values) + queues
+        blank = _HEAD.pack(_MAGIC, VERSION, 0, *values) + queues
+        return _HEAD.pack(_MAGIC, VERSION, _checksum(blank), *values) + queues
 
     @classmethod
     def unpack(cls, data: bytes) -> Context:
         """Raises BadContext for anything that pack() did not make."""
         if len(data) < _HEAD.size or data[:4] != _MAGIC:
             raise BadContext("not a context")
-        magic, version, crc, key, una, nxt, *rest = _HEAD.unpack_from(data)
+        _, version, crc, key, una, nxt, *rest = _HEAD.unpack_from(data)
         if version != VERSION:
             raise BadContext(f"context version {version}, this engine has {VERSION}")
         window, (mss, snd_ws, rcv_ws, flags, _, ts, sndbuf, rcvbuf, locks, cc, mac, *lengths) = rest[:5], rest[5:]
         queues = data[_HEAD.size :]
         if len(queues) != sum(lengths):
             raise BadContext(f"context of {len(queues)} queue bytes, {sum(lengths)} announced")
-        blank = _HEAD.pack(magic, version, 0, key, una, nxt, *rest)
-        if zlib.crc32(queues, zlib.crc32(blank)) != crc:
+        if _checksum(data) != crc:
             raise BadContext("context damaged: checksum differs")
         sent, unsent, _received = lengths
         scaled = bool(flags & _WSCALE)
@@ -147,3 +146,8 @@ class Context:
     def with_relayed(self, *, taken_out: bytes, taken_in: bytes) -> Context:
         """Adds what the relay held: taken from the application for TCP, and taken from TCP for the application."""
         return replace(self, unsent=self.unsent + taken_out, received=taken_in + self.received)
+
+
+def _checksum(packed: bytes) -> int:
+    """Over all bytes but the checksum's own four, at 8."""
+    return zlib.crc32(memoryview(packed)[12:], zlib.crc32(packed[:8]))

@@ -154,6 +154,7 @@ class Engine:
                 _reset(tcp)
                 continue
             tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            repair.limit_unsent(tcp)
             if kind == socket.AF_INET:
                 channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             emit(self.name, "accepted", **connection.fields(), service=service.name)

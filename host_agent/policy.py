@@ -16,6 +16,10 @@ HOLD_DOWN = 0.1
 """Seconds after a connection left a NIC during which its frames there are late ones, not a new choice of the switch.
 It covers what can still be queued on the old link; such frames are forwarded all the same."""
 
+FAULT_WINDOW = 0.5
+"""Seconds after a link died during which a move takes what is in flight for lost. The guess at a NIC may have been
+wrong and its first burst may not have come through; sending it twice costs little, a retransmission timeout much."""
+
 RETRY = 0.2
 """Seconds until a refused offload is tried again."""
 
@@ -33,9 +37,14 @@ class OffloadPolicy:
 
 @dataclass
 class History:
-    """What the agent remembers of one connection beside its record. left: NIC id -> seconds when it was moved away."""
+    """What the agent remembers of one connection beside its record. left: NIC id -> seconds when it was moved away.
+    fault: seconds when a dead link last moved it."""
 
     left: dict[int, float] = field(default_factory=dict)
+    fault: float | None = None
+
+    def in_flight_is_lost(self, now: float) -> bool:
+        return self.fault is not None and now - self.fault < FAULT_WINDOW
 
 
 def should_reload(record: Record, arrived: int, epoch: int, history: History, now: float) -> bool:

@@ -19,6 +19,7 @@ from host_agent.context import Context, Window
 
 # linux/tcp.h, linux/sockios.h, asm-generic/socket.h: what Python's socket module does not name
 TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, TCP_REPAIR_OPTIONS, TCP_TIMESTAMP, TCP_REPAIR_WINDOW = 19, 20, 21, 22, 24, 29
+TCP_NOTSENT_LOWAT, MAX_TCP_WINDOW = 25, 32767
 REPAIR_ON, REPAIR_OFF, REPAIR_OFF_NO_WP = 1, 0, -1
 RECV_QUEUE, SEND_QUEUE = 1, 2
 OPT_MSS, OPT_WINDOW, OPT_SACK_PERMITTED, OPT_TIMESTAMP = 2, 3, 4, 8
@@ -31,6 +32,8 @@ STATES = (
     *("CLOSED", "CLOSE-WAIT", "LAST-ACK", "LISTEN", "CLOSING"),
 )
 ESTABLISHED = 1
+
+UNSENT_LIMIT = 128 * 1024  # bytes
 
 _WINDOW = struct.Struct("=5I")
 _CHUNK = 128 * 1024
@@ -79,6 +82,12 @@ def thaw(s: socket.socket) -> None:
 def discard(s: socket.socket) -> None:
     """Closes a frozen socket: no FIN, no RST."""
     s.close()
+
+
+def limit_unsent(s: socket.socket) -> None:
+    """Lets the kernel take only a little more than it can send at once: what is unsent must be carried at every move,
+    and the application's own socket holds it just as well."""
+    s.setsockopt(_TCP, TCP_NOTSENT_LOWAT, UNSENT_LIMIT)
 
 
 def read(s: socket.socket, connection: Connection, next_hop: bytes) -> Context:
@@ -136,6 +145,9 @@ def restore(c: Context) -> socket.socket:
         s.setsockopt(_TCP, TCP_REPAIR, REPAIR_ON)  # also lets many connections share the port at bind
         # Both queues must fit at once; before connect, for the window clamp is derived from it there.
         _force_buffers(s, c.sndbuf + 2 * len(c.sent + c.unsent), c.rcvbuf + 2 * len(c.received))
+        # The segment size in use is derived from it in connect, and TCP_REPAIR_OPTIONS does not derive it again:
+        # without this a restored connection sends 536 bytes at a time (net/ipv4/tcp_output.c, tcp_connect_init).
+        s.setsockopt(_TCP, socket.TCP_MAXSEG, min(c.mss, MAX_TCP_WINDOW))
         s.bind((c.connection.dst, c.connection.dport))
         _set_seq(s, SEND_QUEUE, c.snd_una)
         _set_seq(s, RECV_QUEUE, (c.rcv_nxt - len(c.received)) % 2**32)
@@ -173,6 +185,7 @@ def resume(s: socket.socket, c: Context, *, probe: bool) -> None:
     # What was forced up for the restore goes back, or buffers grow with every move; setting it also locks it.
     _force_buffers(s, c.sndbuf, c.rcvbuf)
     s.setsockopt(socket.SOL_SOCKET, SO_BUF_LOCK, c.buffer_locks)
+    limit_unsent(s)
 
 
 def _numbers(s: socket.socket) -> tuple[int, int, int, int, int]:

@@ -80,6 +80,12 @@ def listen(where: str) -> socket.socket:
     return socket.create_server((host, int(port)), backlog=1024)
 
 
+def _name(listener: socket.socket) -> str:
+    """Where it listens, with the port that the kernel chose if it was to choose."""
+    name = listener.getsockname()
+    return name if isinstance(name, str) else f"{name[0]}:{name[1]}"
+
+
 def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="scenarios.app")
@@ -90,7 +96,7 @@ def main() -> int:
     listener = listen(arguments.listen)
     # The threads hold nothing that needs cleaning up: the events are out, the kernel closes the sockets.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    emit("ready", listen=arguments.listen)
+    emit("ready", listen=_name(listener))
     while True:
         sock, _ = listener.accept()
         threading.Thread(target=serve, args=(sock, emit), daemon=True).start()

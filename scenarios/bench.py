@@ -70,6 +70,8 @@ class Bench:
         self.children.start("agent", agent, self._in(self.topology.server))
         self.await_event("agent", "ready")
         self.await_event("controller", "switch_ready")
+        for nic in self.topology.nics:
+            self.await_event(nic.name, "seen by the agent")
         for name, service in self.scenario.services.items():
             if service.app == "builtin":
                 self.await_event(f"app-{name}", "ready")
@@ -90,7 +92,7 @@ class Bench:
     def _app_ports(self) -> dict[str, str]:
         """Service name → where its application listens inside the server.
 
-        The built-in one has a Unix socket, so that the server's own TCP counts nothing but the team's segments.
+        The built-in one has a Unix socket, so that the server's TCP counts the team's segments only.
         """
         return {
             name: f"{self.run_dir}/app-{name}.sock" if service.app == "builtin" else service.app
@@ -154,9 +156,9 @@ class Bench:
             folder = self.out / "captures"
             folder.mkdir(exist_ok=True)
             words = ["-i", self.topology.client(name).interface, "-w", str(folder / f"{name}.pcap")]
-            # A large buffer, whole lines at once and no change of user: a capture that drops frames proves
-            # nothing.
-            words += ["-s", str(SNAPLEN), "-B", "32768", "-U", "-n", "-Z", "root"]
+            # A capture that lacks frames proves nothing: a large buffer, and no waiting for a block of the ring to
+            # fill, which would lose the last second at the end.
+            words += ["-s", str(SNAPLEN), "-B", "32768", "-U", "--immediate-mode", "-n", "-Z", "root"]
             self.children.start(f"capture-{name}", ["tcpdump", *words], self._in(name))
 
     def _controller_config(self) -> str:
@@ -177,7 +179,11 @@ class Bench:
     def _agent_config(self) -> str:
         offload = self.scenario.team.offload
         after = {"never": None, "at_once": 0}[offload] if isinstance(offload, str) else offload.after
-        config = {"control": str(self.agent), "pins": f"{self.run_dir}/bpf", "offload": {"after_bytes": after}}
+        config = {
+            "control": str(self.agent),
+            "pins": f"{self.run_dir}/bpf",
+            "offload": {"after_bytes": after},
+        }
         engines = {name: {"name": name, "socket": f"{self.run_dir}/{name}.sock"} for name in self._engines()}
         nics = [engines[nic.name] | {"bus": nic.server_bus} for nic in self.topology.nics]
         return self._write("agent", config | {"host": {"socket": engines["host"]["socket"]}, "nics": nics})
@@ -204,6 +210,8 @@ class Bench:
         events = self._tail.read()
         for event in events:
             self._seen.add((event["who"], event["event"]))
+            if event["event"] == "link" and event["who"] == "agent" and event["up"]:
+                self._seen.add((event["nic"], "seen by the agent"))
             connection = connection_of(event)
             if event["event"] == "connected" and connection:
                 self.connections[event["traffic"]] = connection

@@ -84,8 +84,9 @@ def _run(arguments: argparse.Namespace) -> int:
         print("teambed: needs root to make network namespaces; call it with sudo", file=sys.stderr)
         return CANNOT
     found = capabilities.probe()
-    lacking = [one for one in found if one.required and not one.ok]
-    for one in lacking:
+    # What follows from a lack that is told already has the same detail; causes come first.
+    lacking = {one.detail: one for one in reversed(found) if one.required and not one.ok}
+    for one in reversed(lacking.values()):
         print(f"teambed: {one.name} is missing: {one.detail}; {one.remedy}", file=sys.stderr)
     if lacking:
         return CANNOT

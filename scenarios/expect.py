@@ -244,11 +244,19 @@ def _resolve(path: tuple[str, ...], traffic: Sequence[str]) -> tuple[tuple[str, 
 
 def nearest(word: str, known: Sequence[str]) -> str:
     """`; did you mean X?`, or `; there is X, Y …` when nothing is near."""
-    near = difflib.get_close_matches(word, known, n=1)
+    # nic7 is not a slip for nic2: where only the number is wrong, all that there is says more.
+    near = difflib.get_close_matches(
+        word, [one for one in known if _unnumbered(one) != _unnumbered(word)], n=1
+    )
     if near:
         return f"; did you mean `{near[0]}`?"
     shown = [*known] if len(known) <= 20 else [known[0], "…", known[-1]]
     return f"; there is {', '.join(shown)}" if known else ""
+
+
+def _unnumbered(word: str) -> str:
+    """A word without its numbers."""
+    return "".join(letter for letter in word if not letter.isdigit())
 
 
 def _example(traffic: Sequence[str]) -> str:

@@ -99,6 +99,7 @@ def show(place: Place) -> str:
 def _read(text: str, name: str) -> tuple[yaml.Node, Any]:
     """The text's nodes, which know their lines, and its plain data. Raises LoadError."""
     loader = yaml.SafeLoader(text)
+    loader.name = name
     try:
         root = loader.get_single_node()
         if root is None:

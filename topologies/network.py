@@ -39,7 +39,7 @@ class Network:
     def __init__(
         self, topology: Topology, run_dir: str | os.PathLike[str], datapath: str | None = None
     ) -> None:
-        """datapath: Open vSwitch's `netdev` or `system`; None: the kernel's where it has one, else its own."""
+        """datapath: Open vSwitch's `netdev` or `system`; None: `system` where the kernel has it."""
         if datapath not in (None, "netdev", "system"):
             raise NetworkError(f"a datapath is netdev or system, not {datapath!r}")
         self.topology = topology

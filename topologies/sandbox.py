@@ -11,6 +11,7 @@ touches the machine's own network, services or mounts; never ends a process by n
 
 import ctypes
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -47,7 +48,7 @@ class Sandbox(subprocess.Popen[bytes]):
 def launch(
     argv: Sequence[str], *, env: Mapping[str, str] | None = None, pass_fds: Sequence[int] = (), **streams: Any
 ) -> Sandbox:
-    """Starts `argv` as the first process of new network, mount and PID namespaces. It shall call enter() first.
+    """Starts `argv` as the first process of new network, mount and PID namespaces; it shall call enter().
 
     Whatever ends this process, kill -9 included, ends the whole sandbox. The kernel ties that to the calling
     *thread*: call it from one that lives as long as the sandbox shall. streams: stdin, stdout, stderr as for
@@ -187,8 +188,18 @@ class OpenVSwitch:
     def stop(self) -> None:
         """Ends both daemons. Never raises: what is left ends with the sandbox."""
         for name in ("ovs-vswitchd", "ovsdb-server"):
-            if (self.dir / f"{name}.pid").exists():
+            try:
+                pid = int((self.dir / f"{name}.pid").read_text())
+                process = os.pidfd_open(pid)
+            except (OSError, ValueError):
+                continue  # it was not started, or has ended
+            try:
                 _call(["ovs-appctl", "-t", name, "-T", "5", "exit"])
+                # It answers first and ends then.
+                if not select.select([process], [], [], 5.0)[0]:
+                    os.kill(pid, signal.SIGKILL)
+            finally:
+                os.close(process)
 
 
 def _schema() -> str:

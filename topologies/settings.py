@@ -19,9 +19,14 @@ _NO_SOLICITATION = {"mcast_solicit": 0, "ucast_solicit": 0, "app_solicit": 0}
 _HOP4, _HOP6, _HOP_MAC = "169.254.0.1", "fe80::1", "02:00:00:00:00:fe"
 
 INITIAL_WINDOW = 256
-"""Segments that a NIC's TCP may send at first. A context carries no congestion window, and what was in flight on a
-link that died must go out again whole: the peer may already acknowledge the last of it, and an acknowledgement of
-what was not yet sent is dropped (net/ipv4/tcp_input.c, tcp_ack)."""
+"""Segments that a NIC's TCP may send at first. A context carries no congestion window, and what was in flight
+on a link that died must go out again whole: the peer may already acknowledge the last of it, and an
+acknowledgement of what was not yet sent is dropped (net/ipv4/tcp_input.c, tcp_ack)."""
+
+WIRE_INDEX = 5000
+"""The interface index of every node's end of a link to the switch, larger than any at the switch. Were both
+ends' indexes equal by chance, each in its own namespace, the kernel would take the device for a physical one
+and tell of a lost carrier up to a second late (net/core/link_watch.c, linkwatch_urgent_event)."""
 
 SWITCH_PORTS = 77
 """The interface group of the switch's ends of links. A group is deleted at once, which saves much time."""
@@ -39,6 +44,8 @@ def links(topology: Topology, pids: dict[str, int]) -> str:
     def pair(first: str, mac: str, node: str, second: str, mac2: str, node2: str | None) -> str:
         # Without a node the second end stays here, in the namespace where the switch is.
         where = f" netns {pids[node2]}" if node2 else f" group {SWITCH_PORTS}"
+        if node2 is None:
+            first = f"{first} index {WIRE_INDEX}"
         one, two = f"name {first} address {mac}", f"name {second} address {mac2}"
         return f"link add {one} netns {pids[node]} type veth peer {two}{where}"
 
@@ -100,9 +107,12 @@ def nic(topology: Topology, one: Nic) -> str:
             *_addresses("lo", team.ip4, 32, team.ip6, 128),
             f"link set {one.bus} up",
             f"link set {one.wire} up",
-            # One made-up next hop for every peer: the true one travels with each connection's context, and the
-            # NIC's steering writes it into the frame. So no peer's address need be resolved in a NIC.
-            *(f"neigh replace {hop} lladdr {_HOP_MAC} dev {one.wire} nud permanent" for hop in (_HOP4, _HOP6)),
+            # One made-up next hop for every peer: the true one travels with each connection's context, and
+            # the NIC's steering writes it into the frame. So no peer's address need be resolved in a NIC.
+            *(
+                f"neigh replace {hop} lladdr {_HOP_MAC} dev {one.wire} nud permanent"
+                for hop in (_HOP4, _HOP6)
+            ),
             f"route replace default via {_HOP4} dev {one.wire} onlink initcwnd {INITIAL_WINDOW}",
             f"route replace ::/0 via {_HOP6} dev {one.wire} onlink initcwnd {INITIAL_WINDOW}",
         ],

@@ -101,6 +101,7 @@ class Bench:
         database, control = f"{self.run}/conf.db", f"{self.run}/db.sock"
         self.call("ovsdb-tool", "create", database, "/usr/share/openvswitch/vswitch.ovsschema")
         self.call("ip", "link", "set", "lo", "up")
+        self.call("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")  # no frames but the test's own
         self.start("ovsdb-server", database, f"--remote=punix:{control}", f"--unixctl={self.run}/db.ctl")
         eventually(lambda: os.path.exists(control), "ovsdb-server")
         self.start("ovs-vswitchd", f"unix:{control}", f"--unixctl={self.run}/switch.ctl")
@@ -314,3 +315,19 @@ def test_restarted_controller_reinstalls_everything_with_the_ports_as_they_are(b
     bench.learn()
     for conn in random_connections(20):
         assert bench.trace_connection(conn) == [predicted((2, 3)).port_of(conn)]
+
+
+def test_switch_that_reconnects_gets_all_it_had(bench: Bench) -> None:
+    conn = random_connections(1)[0]
+    target = next(port for port in MEMBERS if port != predicted(MEMBERS).port_of(conn))
+    assert bench.ask(do="move", switch="s1", lag="team0", port=target, **conn._asdict()) == {"ok": True}
+    database = f"--db=unix:{bench.run}/db.sock"
+    bench.call("ovs-vsctl", database, "del-controller", "s1")
+    eventually(lambda: not bench.state()["ready"], "disconnected")
+    bench.call("ovs-ofctl", "-O", "OpenFlow13", "del-flows", f"unix:{bench.run}/s1.mgmt")
+    assert bench.trace_connection(conn) == []
+    bench.call("ovs-vsctl", database, "set-controller", "s1", "tcp:127.0.0.1:6653")
+    eventually(lambda: bench.state()["ready"], "reconnected")
+    assert bench.trace_connection(conn) == [target]
+    assert bench.state()["moved"] == {str(conn): target}
+    assert bench.state()["macs"] == {TEAM: "team0", CLIENT: 4}

@@ -321,6 +321,24 @@ def test_a_moved_connection_stays_where_it_was_moved_until_that_port_dies() -> N
     assert bench.table.rules == bench.switch.rules()
 
 
+@pytest.mark.parametrize(
+    "conn", [connection("10.0.0.9", 1000, "10.0.0.1", 80), connection("fd00::9", 1000, "fd00::1", 80)]
+)
+def test_only_that_connection_is_moved(conn: Connection) -> None:
+    bench = Bench(5)
+    neighbours = [
+        conn._replace(sport=1001),
+        conn._replace(dport=81),
+        conn._replace(src=conn.src[:-1] + "8"),
+        conn._replace(dst=conn.dst[:-1] + "2"),
+    ]
+    for target in bench.members:
+        bench.move(conn, target)
+        assert bench.out(conn) == [target]
+        for other in neighbours:
+            assert bench.out(other) == [bench.lag.port_of(other)], other
+
+
 def test_a_move_to_a_port_that_cannot_carry_it_is_refused() -> None:
     bench = Bench(3)
     bench.port(2, False)

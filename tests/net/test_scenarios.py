@@ -1,0 +1,237 @@
+"""The scenarios that come along, run as a user runs them, and what they leave behind."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scapy.utils import RawPcapReader
+
+pytestmark = pytest.mark.net
+
+ROOT = Path(__file__).resolve().parents[2]
+TEAMBED = ROOT / "teambed"
+LIBRARY = ROOT / "scenarios" / "library"
+RST, SYN, FIN = 4, 2, 1
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def teambed(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Call ./teambed to its end."""
+    return subprocess.run([TEAMBED, *words], cwd=cwd, capture_output=True, text=True, timeout=240)
+
+
+def result(folder: Path) -> dict[str, Any]:
+    """A run's result.json."""
+    read: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return read
+
+
+def tcp_flags(pcap: Path) -> Iterator[int]:
+    """The flags of every TCP segment over IPv4 in a capture."""
+    for frame, _ in RawPcapReader(str(pcap)):
+        if frame[12:14] == b"\x08\x00" and frame[23] == 6:
+            yield frame[14 + 4 * (frame[14] & 15) + 13]
+
+
+def still_running(out: Path) -> list[str]:
+    """Command lines of processes that belong to a run with these results."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(out) in words and "pytest" not in words:
+            found.append(words)
+    return found
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """All scenarios of the library in one call, and where their results are."""
+    folder = tmp_path_factory.mktemp("library")
+    return teambed("run", LIBRARY, "--out", "out", cwd=folder), folder / "out"
+
+
+NAMES = sorted(file.stem for file in LIBRARY.glob("*.yaml"))
+
+
+def test_the_call_passes(library: tuple[subprocess.CompletedProcess[str], Path]) -> None:
+    """Exit status 0, nothing on stderr, no colours where nobody looks, nothing left running."""
+    done, out = library
+    assert done.stderr == ""
+    assert done.returncode == 0, done.stdout
+    assert "\x1b" not in done.stdout
+    assert f"{len(NAMES)} pass" in done.stdout
+    assert still_running(out) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_scenario_passes(library: tuple[object, Path], name: str) -> None:
+    """The verdict, and that every expectation has its measured values beside it."""
+    found = result(library[1] / name)
+    assert found["verdict"] == "pass"
+    assert found["scenario"] == name
+    assert all(one["verdict"] == "pass" and one["measured"] for one in found["expectations"])
+    assert {"kernel", "versions", "capabilities"} <= set(found["environment"])
+    for traffic, values in found["measurements"].items():
+        if traffic != "run":
+            unknown = {key for key, value in values.items() if value is None}
+            assert unknown <= {"longest_move_ms", "first_difference", "error"}, (traffic, unknown)
+    assert 0 < found["measurements"]["run"]["bring_up_ms"] < 60_000
+    assert 0 < found["measurements"]["run"]["tear_down_ms"] < 20_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_client_saw_whole_connections_and_no_reset(library: tuple[object, Path], name: str) -> None:
+    """The capture at the client is the proof from outside: SYN and FIN both ways, and no RST."""
+    folder = library[1] / name
+    captures = sorted((folder / "captures").glob("*.pcap"))
+    assert captures
+    for pcap in captures:
+        flags = list(tcp_flags(pcap))
+        assert len(flags) > 1000
+        assert sum(bool(one & SYN) for one in flags) >= 2
+        assert sum(bool(one & FIN) for one in flags) >= 2
+        assert not any(one & RST for one in flags), f"{pcap} holds an RST"
+        assert "0 packets dropped by kernel" in (folder / "logs" / f"capture-{pcap.stem}.log").read_text()
+
+
+def test_the_connection_really_left_the_link_that_failed(library: tuple[object, Path]) -> None:
+    """The moves of link_failover: off the NIC whose link went down, to another one."""
+    events = [
+        json.loads(line) for line in (library[1] / "link_failover" / "events.jsonl").read_text().splitlines()
+    ]
+    (cut,) = [event["nic"] for event in events if event["event"] == "step" and event["do"] == "link_down"]
+    moves = [event for event in events if event["event"] == "move"]
+    assert [move["kind"] for move in moves][:2] == ["offload", "reload"]
+    assert moves[0]["to"] == moves[1]["from"] == cut
+    assert moves[1]["to"] != cut
+    assert moves[1]["cause"] == "link_down"
+
+
+def test_nothing_moved_in_the_host_stack(library: tuple[object, Path]) -> None:
+    """What the other scenarios are compared with is really without offload."""
+    values = result(library[1] / "host_stack")["measurements"]["download"]
+    assert (values["moves"], values["offloaded_share"]) == (0, 0)
+
+
+SHORT = """\
+scenario: short
+about: A short download.
+services: {files: {listen: 8080}}
+traffic: {download: {client: c1, service: files, receive: 2MB}}
+expect: [download.intact, EXPECTATION]
+"""
+
+
+def test_a_false_expectation_fails(tmp_path: Path) -> None:
+    """Exit status 1, the text, what was measured and the events around it."""
+    (tmp_path / "short.yaml").write_text(SHORT.replace("EXPECTATION", "download.offloads == 7"))
+    done = teambed("run", "short.yaml", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == ""
+    assert "✗ download.offloads == 7   (download.offloads = 1)" in done.stdout
+    assert "download: connected from 10.0.0.11:" in done.stdout.partition("✗")[2]
+    assert done.stdout.endswith("FAIL short\n")
+    verdicts = [one["verdict"] for one in result(tmp_path / "out" / "short")["expectations"]]
+    assert verdicts == ["pass", "fail"]
+
+
+LONG = SHORT.replace("2MB", "1GB").replace("EXPECTATION", "download.moves >= 0").replace(
+    "services", "network: {rate: 50mbit}\nservices"
+)  # fmt: skip
+
+
+def start(tmp_path: Path) -> subprocess.Popen[str]:
+    """A run that takes minutes, with its traffic under way."""
+    (tmp_path / "long.yaml").write_text(LONG)
+    pipe = subprocess.PIPE
+    call = [TEAMBED, "run", "long.yaml", "--out", "out"]
+    process = subprocess.Popen(
+        call, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    )
+    record = tmp_path / "out" / "short" / "events.jsonl"
+    deadline = time.monotonic() + 60
+    while not record.exists() or b'"progress"' not in record.read_bytes():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_ends_in_order(tmp_path: Path, number: signal.Signals) -> None:
+    """Everything written, verdict error, nothing left running."""
+    process = start(tmp_path)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert err == ""
+    assert out.endswith("ERROR short\n")
+    found = result(tmp_path / "out" / "short")
+    assert (found["verdict"], found["reason"]) == ("error", "interrupted")
+    events = (tmp_path / "out" / "short" / "events.jsonl").read_text().splitlines()
+    assert {"record", "counters", "stopped", "torn_down"} <= {json.loads(line)["event"] for line in events}
+    assert still_running(tmp_path / "out") == []
+
+
+def pid_of(words: str) -> int:
+    """The process whose command line holds these words."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if words in path.read_bytes().replace(b"\0", b" ").decode(errors="replace"):
+                return int(path.parent.name)
+        except OSError:
+            continue
+    raise AssertionError(f"no process with {words}")
+
+
+def test_a_killed_runner_leaves_a_result_and_nothing_running(tmp_path: Path) -> None:
+    """The sandbox dies with its runner, and the judgement is made outside of it."""
+    process = start(tmp_path)
+    os.kill(pid_of(f"scenarios.runner --scenario {tmp_path}/out/short"), signal.SIGKILL)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert err == ""
+    assert "the run ended without a word; see logs/runner.log" in out
+    assert result(tmp_path / "out" / "short")["verdict"] == "error"
+    assert still_running(tmp_path / "out") == []
+
+
+def test_a_killed_teambed_leaves_nothing_running(tmp_path: Path) -> None:
+    """kill -9 of the caller takes the whole sandbox along."""
+    process = start(tmp_path)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 10
+    while still_running(tmp_path / "out"):
+        assert time.monotonic() < deadline, still_running(tmp_path / "out")
+        time.sleep(0.05)
+
+
+def test_a_process_that_dies_is_named(tmp_path: Path) -> None:
+    """Verdict error with one line that says which process and how it ended."""
+    process = start(tmp_path)
+    os.kill(
+        pid_of("scenarios.client --name client-download --traffic download --to 10.0.0.1"), signal.SIGKILL
+    )
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "error: client-download was ended by SIGKILL; it left nothing in its log" in out
+
+
+def test_a_step_that_cannot_be_done_is_named(tmp_path: Path) -> None:
+    """A step after the connection's end: verdict error, and which step it was."""
+    text = SHORT.replace("EXPECTATION", "download.moves >= 0")
+    text += "timeline: [{at: 4s, do: link_down, nic: carrying(download)}]\n"
+    (tmp_path / "late.yaml").write_text(text)
+    done = teambed("run", "late.yaml", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "error: step 1 (link_down at 4s): no NIC carries `download`; it has ended" in done.stdout

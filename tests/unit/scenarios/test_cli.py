@@ -1,0 +1,108 @@
+"""The command line without a network: what is wrong with a call is said before anything starts."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scenarios import cli
+from scenarios.cli import LIBRARY, WRONG, main
+from tests.unit.scenarios.test_load import GOOD
+
+
+@pytest.fixture(autouse=True)
+def nothing_starts(monkeypatch, tmp_path):
+    """A call that gets as far as a network has failed its test."""
+
+    def started(*_, **__):
+        raise AssertionError("a network would have been started")
+
+    monkeypatch.setattr(cli.launcher, "run", started)
+    monkeypatch.setattr(cli.capabilities, "probe", started)
+    monkeypatch.chdir(tmp_path)
+
+
+def wrong(capsys, *argv: str) -> str:
+    """The one line that a wrong call leaves on stderr."""
+    assert main(argv) == WRONG
+    said = capsys.readouterr()
+    assert said.out == ""
+    (line,) = said.err.splitlines()
+    return line
+
+
+def test_validate_tells_right_and_wrong(capsys):
+    Path("good.yaml").write_text(GOOD)
+    Path("bad.yaml").write_text(GOOD.replace("nics: 3", "nics: 0"))
+    assert main(["validate", "good.yaml"]) == 0
+    assert capsys.readouterr().out == "good.yaml: right\n"
+    assert main(["validate", "good.yaml", "bad.yaml"]) == WRONG
+    said = capsys.readouterr()
+    assert said.out == "good.yaml: right\n"
+    assert said.err == "bad.yaml:3: network.nics: a team has 1 to 16 NICs, not 0\n"
+
+
+def test_list_names_the_library(capsys):
+    assert main(["list"]) == 0
+    said = capsys.readouterr().out
+    for file in LIBRARY.glob("*.yaml"):
+        assert file.stem in said
+
+
+def test_every_file_is_checked_before_the_first_runs(capsys):
+    Path("a.yaml").write_text(GOOD)
+    Path("b.yaml").write_text(GOOD.replace("failover", "other").replace("1MB", "1"))
+    assert wrong(capsys, "run", "a.yaml", "b.yaml").startswith(
+        "b.yaml:9: traffic.download.receive: `1` has no unit"
+    )
+
+
+def test_two_scenarios_of_one_name(capsys):
+    Path("a.yaml").write_text(GOOD)
+    Path("b.yaml").write_text(GOOD)
+    line = wrong(capsys, "run", ".")
+    assert line == "teambed: a.yaml and b.yaml are both called `failover`; their results would mix"
+
+
+def test_results_are_never_overwritten(capsys):
+    Path("a.yaml").write_text(GOOD)
+    Path("out/failover").mkdir(parents=True)
+    line = wrong(capsys, "run", "a.yaml", "--out", "out")
+    assert line == "teambed: out/failover exists; choose another --out, results are never overwritten"
+
+
+def test_out_that_is_a_file(capsys):
+    Path("a.yaml").write_text(GOOD)
+    Path("out").write_text("")
+    assert wrong(capsys, "run", "a.yaml", "--out", "out") == "teambed: out is a file; --out names a folder"
+
+
+def test_an_empty_folder(capsys):
+    Path("empty").mkdir()
+    assert wrong(capsys, "run", "empty") == "teambed: empty holds no scenarios (*.yaml)"
+
+
+def test_seed_is_a_set(capsys):
+    Path("a.yaml").write_text(GOOD)
+    assert (
+        wrong(capsys, "run", "a.yaml", "--seed", "-1")
+        == "--set seed=-1: seed: -1 is out of range; use at least 0"
+    )
+
+
+def test_a_wrong_override_is_told_once(capsys):
+    Path("a.yaml").write_text(GOOD)
+    Path("b.yaml").write_text(GOOD.replace("failover", "other"))
+    assert wrong(capsys, "run", ".", "--set", "network.nics=0").startswith(
+        "--set network.nics=0: network.nics: "
+    )
+
+
+@pytest.mark.parametrize(
+    "argv", [[], ["fly"], ["run"], ["run", "x", "--bogus"], ["run", "x", "--seed", "many"]]
+)
+def test_argparse_refuses_with_the_same_status(argv, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(argv)
+    assert ended.value.code == WRONG
+    assert json.dumps(capsys.readouterr().err)

@@ -1,0 +1,103 @@
+"""What a person reads: plain lines for CI, one live line on a terminal, and why an expectation failed."""
+
+import io
+from pathlib import Path
+
+from scenarios.console import AROUND, Console, around, tell
+from scenarios.load import load
+from scenarios.verdict import judge
+from tests.unit.scenarios.test_verdict import SCENARIO, WHO, ev, run
+
+MOVE = {
+    "kind": "reload",
+    "from": "nic0",
+    "to": "nic2",
+    "cause": "link_down",
+    "parts_ms": {"total": 0.42},
+    "retransmits": 0,
+}
+
+
+def shown(events, live=False) -> str:
+    out = io.StringIO()
+    console = Console(SCENARIO, out, live)
+    console.start()
+    console.see(events)
+    console.result(judge(SCENARIO, events, {}), events, Path("results/s"))
+    return out.getvalue()
+
+
+def test_plain():
+    text = shown(run(ev(1.5, "move", **WHO, **MOVE)))
+    assert "\x1b" not in text
+    assert "\r" not in text
+    assert "     1.500 s  download: reload nic0 → nic2 (link_down)\n" in text
+    assert "  download  1.500 s  reload  nic0 → nic2  link_down  0.42 ms\n" in text
+    assert "  ✓ download.intact   (download.intact = true)\n" in text
+    assert "  ✗ download.moves == 0   (download.moves = 1)\n" in text
+    assert text.endswith("FAIL s\n")
+
+
+def test_a_failed_expectation_shows_the_events_around_it():
+    lines = shown(run(ev(1.5, "move", **WHO, **MOVE))).partition("✗")[2].splitlines()
+    assert lines[1:4] == [
+        "         1.000 s  download: connected from 10.0.0.11:40000",
+        "         1.500 s  download: reload nic0 → nic2 (link_down)",
+        "         2.000 s  download: done",
+    ]
+
+
+def test_a_passed_run_names_every_value():
+    text = shown(run())
+    assert "✗" not in text
+    assert "download.moves = 0" in text
+    assert text.endswith("PASS s\n")
+
+
+def test_a_run_that_broke_off_says_why():
+    text = shown([ev(1, "error", reason="agent was ended by SIGKILL")])
+    assert "  error: agent was ended by SIGKILL\n" in text
+    assert "nothing measured" in text
+    assert text.endswith("ERROR s\n")
+
+
+def test_live_updates_one_line():
+    out = io.StringIO()
+    console = Console(SCENARIO, out, live=True)
+    for step in range(1, 5):
+        console.see(
+            [ev(step / 2, "progress", traffic="download", dir="receive", bytes=step * 10_000_000, gap_ms=1)]
+        )
+    text = out.getvalue()
+    assert "\n" not in text
+    assert text.count("\r") == 4
+    assert "download 40.0 MB 160 Mbit/s" in text
+
+
+def test_around_leaves_out_other_traffic_and_progress():
+    text = """\
+scenario: s
+about: a
+services: {files: {listen: 80}}
+traffic:
+  one: {client: c1, service: files, send: 1B}
+  two: {client: c1, service: files, send: 1B}
+expect: [one.intact]
+"""
+    load(text, "s.yaml")
+    events = [
+        ev(1, "connected", traffic="one", **WHO),
+        ev(1, "connected", traffic="two", **(WHO | {"sport": 1})),
+    ]
+    events += [ev(2, "progress", traffic="one", dir="send", bytes=1, gap_ms=1)]
+    events += [ev(3, "step", index=0, do="link_down", nic="nic0"), ev(4, "done", traffic="two")]
+    lines = around({"one.intact": False}, events)
+    assert [line.split("  ")[-1] for line in lines] == [
+        "one: connected from 10.0.0.11:40000",
+        "step 1: link_down nic0",
+    ]
+    assert len(around({"one.intact": 0}, [ev(1, "done", traffic="one")] * 50)) == AROUND
+
+
+def test_events_that_nobody_needs_are_silent():
+    assert tell(ev(1, "learned", mac="x"), {}) == ""

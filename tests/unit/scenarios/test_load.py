@@ -1,0 +1,226 @@
+"""Damaged scenarios: every mistake is named with file, line, path, reason and a remedy, one line each."""
+
+# ruff: noqa: E501 (a complaint stays on one line here as it does on the screen)
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scenarios.load import LoadError, load, load_file
+
+GOOD = """\
+scenario: failover
+about: A download survives.
+network: {nics: 3, clients: 2, rate: 200mbit}
+team:
+  offload: {after: 64KiB}
+services:
+  files: {listen: 8080, app: builtin}
+traffic:
+  download: {client: c1, service: files, receive: 1MB}
+captures: [c1]
+timeline:
+  - {at: 1s, do: link_down, nic: carrying(download)}
+  - {at: 3s, do: link_up, nic: last}
+expect:
+  - download.intact
+  - download.longest_stall <= 2s
+"""
+
+
+def complaints(text: str, overrides=()) -> list[str]:
+    with pytest.raises(LoadError) as error:
+        load(text, "f.yaml", overrides)
+    assert str(error.value) == "\n".join(error.value.lines)
+    return error.value.lines
+
+
+def test_the_undamaged_one_is_right():
+    scenario = load(GOOD, "f.yaml")
+    assert scenario.network.rate == 200_000_000
+    assert scenario.team.offload.after == 65536
+    assert scenario.traffic["download"].receive == 1_000_000
+    assert [step.at for step in scenario.timeline] == [1.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "complaint"),
+    [
+        # words
+        ("nics: 3", "nic: 3", "f.yaml:3: network.nic: unknown key; did you mean `nics`?"),
+        ("captures:", "capture:", "f.yaml:10: capture: unknown key; did you mean `captures`?"),
+        ("after: 64KiB", "aftr: 64KiB, after: 1B", "f.yaml:5: team.offload.aftr: unknown key; did you mean `after`?"),
+        ("app: builtin", "ap: builtin", "f.yaml:7: services.files.ap: unknown key; did you mean `app`?"),
+        ("receive: 1MB", "recieve: 1MB", "f.yaml:9: traffic.download.recieve: unknown key; did you mean `receive`?"),
+        ("nic: last", "nik: last, nic: last", "f.yaml:13: timeline[1].nik: unknown key; did you mean `nic`?"),
+        ("about: A", "abuot: A", None),
+        ("do: link_up", "do: linkup", "f.yaml:13: timeline[1].do: `linkup` is no step; did you mean `link_up`?"),
+        ("do: link_up, ", "", "f.yaml:13: timeline[1]: `do` is missing; there is link_down, link_up, rehash, wait"),
+        ("at: 3s, ", "", "f.yaml:13: timeline[1]: `at` is missing"),
+        ("{after: 64KiB}", "nevr", "f.yaml:5: team.offload: `nevr` is not possible; did you mean `never`?"),
+        ("{after: 64KiB}", "{}", "f.yaml:5: team.offload: `after` is missing"),
+        ("scenario: failover", "scenario: Fail-over",
+         "f.yaml:1: scenario: `Fail-over` is not a name; use small letters, digits and _, at most 32, a letter first"),
+        ("  files: {", "  Files: {",
+         "f.yaml:7: services.Files: `Files` is not a name; use small letters, digits and _, at most 32, a letter first"),
+        ("app: builtin", "app: nginx",
+         "f.yaml:7: services.files.app: `nginx` is no application; write `builtin` or where yours listens, HOST:PORT"),
+        # quantities and types
+        ("rate: 200mbit", "rate: 200", "f.yaml:3: network.rate: `200` has no unit; write 200kbit or 200mbit or 200gbit"),
+        ("at: 1s", "at: 1", "f.yaml:12: timeline[0].at: `1` has no unit; write 1us or 1ms or 1s"),
+        ("1MB", "1mb", "f.yaml:9: traffic.download.receive: `mb` is no unit of a size; use B, KB, KiB, MB, MiB, GB, GiB"),
+        ("nics: 3", "nics: three", "f.yaml:3: network.nics: must be a whole number, not the text `three`"),
+        ("nics: 3", "nics: '3'", "f.yaml:3: network.nics: must be a whole number, not the text `3`"),
+        ("nics: 3", "nics: 2.5", "f.yaml:3: network.nics: must be a whole number, not the number `2.5`"),
+        ("nics: 3", "nics: yes", "f.yaml:3: network.nics: must be a whole number, not the truth value `true`"),
+        ("nics: 3", "nics:", "f.yaml:3: network.nics: must be a whole number, not nothing"),
+        ("listen: 8080", "listen: 80800", "f.yaml:7: services.files.listen: 80800 is out of range; use at most 65535"),
+        ("listen: 8080", "listen: 0", "f.yaml:7: services.files.listen: 0 is out of range; use at least 1"),
+        ("captures: [c1]", "captures: c1", "f.yaml:10: captures: must be a list, not the text `c1`"),
+        ("  - {at: 1s", "  - x\n  - {at: 1s", "f.yaml:12: timeline[0]: "),
+        # names that refer to nothing
+        ("nics: 3", "nics: 0", "f.yaml:3: network.nics: a team has 1 to 16 NICs, not 0"),
+        ("nics: 3", "nics: 300", "f.yaml:3: network.nics: a team has 1 to 16 NICs, not 300"),
+        ("clients: 2", "clients: 201", "f.yaml:3: network.clients: a network has 1 to 200 clients, not 201"),
+        ("rate: 200mbit", "rate: 1kbit", "f.yaml:3: network.rate: a link's rate is 1 Mbit/s to 100 Gbit/s, not 1,000 bit/s"),
+        ("client: c1", "client: c3", "f.yaml:9: traffic.download.client: `c3` is no client of this network; there is c1, c2"),
+        ("service: files", "service: file",
+         "f.yaml:9: traffic.download.service: `file` is no service of this scenario; did you mean `files`?"),
+        ("captures: [c1]", "captures: [c1, c7]",
+         "f.yaml:10: captures[1]: `c7` is no client of this network; there is c1, c2"),
+        ("nic: last", "nic: nic3", "f.yaml:13: timeline[1].nic: `nic3` is no NIC of this network; there is nic0, nic1, nic2, any, last"),
+        ("carrying(download)", "carrying(downlaod)",
+         "f.yaml:12: timeline[0].nic: `downlaod` is no traffic of this scenario; did you mean `download`?"),
+        ("carrying(download)", "carrying", "f.yaml:12: timeline[0].nic: `carrying` needs a connection: `carrying(download)`"),
+        ("carrying(download)", "last(download)",
+         "f.yaml:12: timeline[0].nic: `last` takes no connection; there is carrying(…), other(…)"),
+        ("carrying(download)", "NIC 1",
+         "f.yaml:12: timeline[0].nic: `NIC 1` is not a name; write a NIC such as nic0, or carrying(TRAFFIC)"),
+        ("do: link_up, nic: last", "do: rehash, connection: d",
+         "f.yaml:13: timeline[1].connection: `d` is no traffic of this scenario; there is download"),
+        ("do: link_up, nic: last", "do: rehash, connection: download, to: nic9",
+         "f.yaml:13: timeline[1].to: `nic9` is no NIC of this network; there is nic0, nic1, nic2, any, last"),
+        ("do: link_up, nic: last", "do: wait, until: quiet(download)",
+         "f.yaml:13: timeline[1].until: `quiet(download)` is no condition; "
+         "write one of connected(download), offloaded(download), done(download)"),
+        ("do: link_up, nic: last", "do: wait, until: done(upload)",
+         "f.yaml:13: timeline[1].until: `upload` is no traffic of this scenario; there is download"),
+        ("receive: 1MB", "at: 1s",
+         "f.yaml:9: traffic.download: carries nothing; give it `send` or `receive`, for example `receive: 100MB`"),
+        ("download.intact", "download.intcat", "f.yaml:15: expect[0]: `download.intcat` is no measurement; did you mean `intact`?"),
+        ("<= 2s", "<= 2",
+         "f.yaml:16: expect[1]: a duration is compared with a bare number; give the number a unit, for example 2s"),
+        ("app: builtin", "app: 127.0.0.1:80",
+         "f.yaml:9: traffic.download.service: traffic speaks to the built-in application only; `files` is 127.0.0.1:80"),
+        ("app: builtin", "command: nginx", "f.yaml:7: services.files.command: the built-in application needs no command;"
+         " say where yours listens: `app: 127.0.0.1:PORT`"),
+        ("  files: {listen: 8080", "  more: {listen: 8080}\n  files: {listen: 8080",
+         "f.yaml:8: services.files.listen: port 8080 is already taken by `more`"),
+        ("  download: {", "  run: {client: c1, service: files, send: 1B}\n  download: {",
+         "f.yaml:9: traffic.run: `run` means something else in expectations; choose another name"),
+        # YAML
+        ("nics: 3", "nics: 3, nics: 4", "f.yaml:3: network.nics: is written twice"),
+        ("captures: [c1]", "about: again", "f.yaml:10: about: is written twice"),
+        ("{nics: 3", "{nics: [3", "f.yaml:3: not YAML: "),
+        ("about:", "\tabout:", "f.yaml:2: not YAML: found character '\\t' that cannot start any token"),
+        ("about: A download survives.", "about: !!python/object:os.system {}", "f.yaml:2: not YAML: could not determine a"),
+        ("about: A download survives.", "about: *nobody", "f.yaml:2: not YAML: found undefined alias 'nobody'"),
+    ],
+)  # fmt: skip
+def test_one_mistake_is_one_line(before, after, complaint):
+    assert before in GOOD
+    lines = complaints(GOOD.replace(before, after, 1))
+    if complaint is None:
+        return
+    assert len(lines) == 1
+    assert lines[0].startswith(complaint) if complaint.endswith((" ", " a")) else lines[0] == complaint
+
+
+def test_all_mistakes_are_told_in_the_order_of_the_file():
+    text = GOOD.replace("nics: 3", "nics: x").replace("at: 3s", "at: 3").replace("about:", "abuot:")
+    assert [line.split(": ")[0] for line in complaints(text)] == [
+        "f.yaml:1",
+        "f.yaml:2",
+        "f.yaml:3",
+        "f.yaml:13",
+    ]
+    text = GOOD.replace("client: c1", "client: c9").replace("nic: last", "nic: nic9").replace("2s\n", "2\n")
+    assert [line.split(": ")[0] for line in complaints(text)] == ["f.yaml:9", "f.yaml:13", "f.yaml:16"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "# nothing\n", "---\n", "[]", "just text", "3", "a: 1\n---\nb: 2\n", "&a [*a]"]
+)
+def test_what_is_no_scenario_at_all(text):
+    (line,) = complaints(text)
+    assert line.startswith("f.yaml:")
+
+
+def test_every_missing_key_is_told():
+    lines = complaints("scenario: x\n")
+    words = {line.split("`")[1] for line in lines if line.endswith("is missing")}
+    assert words == {"about", "services", "traffic", "expect"}
+
+
+def test_set():
+    scenario = load(
+        GOOD, "f.yaml", ["network.rate=1gbit", "seed=7", "timeline.0.at=2s", "team.offload=never"]
+    )
+    assert (scenario.network.rate, scenario.seed, scenario.timeline[0].at) == (10**9, 7, 2.0)
+    assert scenario.team.offload == "never"
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        (
+            "network.rate=200",
+            "--set network.rate=200: network.rate: `200` has no unit; write 200kbit or 200mbit or 200gbit",
+        ),
+        ("network.nic=2", "--set network.nic=2: network.nic: unknown key; did you mean `nics`?"),
+        ("network.nics=99", "--set network.nics=99: network.nics: a team has 1 to 16 NICs, not 99"),
+        ("rate", "--set rate: write KEY=VALUE, for example network.rate=100mbit"),
+        ("=3", "--set =3: write KEY=VALUE, for example network.rate=100mbit"),
+        ("timeline.7.at=2s", "--set timeline.7.at=2s: `timeline[7].at` leads nowhere in this scenario"),
+        ("about.x=2", "--set about.x=2: `about.x` leads nowhere in this scenario"),
+    ],
+)
+def test_set_wrong(override, complaint):
+    assert complaints(GOOD, [override]) == [complaint]
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(LoadError) as error:
+        load_file(tmp_path / "none.yaml")
+    (line,) = error.value.lines
+    assert line.startswith(f"{tmp_path}/none.yaml: cannot be read: No such file or directory; ")
+
+
+def test_a_file_that_is_not_text(tmp_path):
+    (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(LoadError, match="is not text in UTF-8"):
+        load_file(tmp_path / "x.yaml")
+
+
+LINES = GOOD.splitlines(keepends=True)
+DAMAGE = st.tuples(
+    st.integers(0, len(GOOD)), st.integers(0, 4), st.text("{}[]:,-&*!|>'\"\n\t #x1s.()", max_size=4)
+)
+
+
+@given(st.lists(DAMAGE, min_size=1, max_size=4))
+@settings(max_examples=300, deadline=None)
+def test_any_damage_is_survived(damages):
+    """Whatever stands in the file: a scenario or complaints of one line that name the file, never a crash."""
+    text = GOOD
+    for at, cut, put in damages:
+        text = text[:at] + put + text[at + cut :]
+    lines = None
+    try:
+        load(text, "f.yaml")
+    except LoadError as error:
+        lines = error.lines
+    assert lines is None or lines
+    for line in lines or ():
+        assert line.startswith("f.yaml:")
+        assert "\n" not in line

@@ -1,0 +1,96 @@
+"""Names, addresses, numbers are those that every other part is told; what cannot be built is refused."""
+
+import dataclasses
+import ipaddress
+
+import pytest
+
+from topologies.model import Client, Nic, Team, Topology, TopologyError
+from topologies.shapes import SHAPES, figure_1
+
+
+def test_figure_1_names_and_addresses() -> None:
+    """The network of the method's first figure, as the controller, the agent and scenarios know it."""
+    topology = figure_1(nics=3, clients=2)
+    assert topology.nodes == ("server", "nic0", "nic1", "nic2", "c1", "c2")
+    assert (topology.switch.name, topology.switch.dpid) == ("s1", 1)
+    team = topology.team
+    assert (team.name, team.peer, team.mac) == ("team0", "team0p", "02:00:00:00:00:01")
+    assert (team.ip4, team.ip6) == ("10.0.0.1", "fd00::1")
+    nic = topology.nic("nic2")
+    assert (nic.wire, nic.bus, nic.server_bus, nic.switch_port, nic.port_no) == (
+        *("wire", "bus", "bus2", "s1-nic2"),
+        3,
+    )
+    client = topology.client("c2")
+    assert (client.ip4, client.ip6, client.mac) == ("10.0.0.12", "fd00::12", "02:00:00:00:01:02")
+    assert (client.switch_port, client.port_no) == ("s1-c2", 5)
+    assert topology.rate_bps is None
+
+
+def test_the_largest_network_has_no_two_alike() -> None:
+    """Sixteen NICs and 200 clients: names, ports, MACs and addresses all differ, and all are valid."""
+    topology = figure_1(nics=16, clients=200, rate_bps=10_000_000_000)
+    ends = topology.ends
+    for values in (
+        [end.name for end in ends],
+        [end.port_no for end in ends],
+        [end.switch_port for end in ends],
+        [client.ip4 for client in topology.clients] + [topology.team.ip4],
+        [client.ip6 for client in topology.clients] + [topology.team.ip6],
+        [client.mac for client in topology.clients]
+        + [end.switch_port_mac for end in ends]
+        + [nic.server_bus_mac for nic in topology.nics]
+        + [topology.team.mac, topology.team.peer_mac, topology.switch.mac],
+    ):
+        assert len(set(values)) == len(values)
+    assert [end.port_no for end in ends] == list(range(1, 217))
+    for client in topology.clients:
+        assert ipaddress.ip_address(client.ip4) in ipaddress.ip_network("10.0.0.0/24")
+        assert ipaddress.ip_address(client.ip6) in ipaddress.ip_network("fd00::/64")
+        assert len(client.switch_port) <= 15  # IFNAMSIZ, without its end
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"nics": 0}, "a team has 1 to 16 NICs, not 0"),
+        ({"nics": 17}, "a team has 1 to 16 NICs, not 17"),
+        ({"nics": 10**9}, "a team has 1 to 16 NICs, not 1000000000"),
+        ({"clients": 0}, "a network has 1 to 200 clients, not 0"),
+        ({"clients": 201}, "a network has 1 to 200 clients, not 201"),
+        ({"rate_bps": 999_999}, "a link's rate is 1 Mbit/s to 100 Gbit/s, not 999,999 bit/s"),
+        ({"rate_bps": 10**12}, "a link's rate is 1 Mbit/s to 100 Gbit/s, not 1,000,000,000,000 bit/s"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(words: dict[str, int], said: str) -> None:
+    """One line, with the bounds in it."""
+    with pytest.raises(TopologyError) as refused:
+        figure_1(**words)
+    assert str(refused.value) == said
+
+
+def test_a_topology_of_ones_own_is_checked_too() -> None:
+    """Not only the shapes: counts, ports and names hold for every Topology."""
+    good = figure_1(nics=2, clients=2)
+    with pytest.raises(TopologyError, match="1 to 16 NICs"):
+        Topology(team=Team(nics=()), switch=good.switch, clients=good.clients)
+    with pytest.raises(TopologyError, match="nic0 and c1 share port 1 of s1"):
+        dataclasses.replace(good, clients=(Client(1, "s1", port_no=1),))
+    with pytest.raises(TopologyError, match="two nodes share a name"):
+        dataclasses.replace(good, clients=(Client(1, "s1", 8), Client(1, "s1", 8)))
+
+
+def test_an_unknown_node_is_named_with_those_that_exist() -> None:
+    """A slip in a scenario is told with what would have been right."""
+    topology = figure_1(nics=2, clients=2)
+    with pytest.raises(TopologyError, match="no NIC 'nic2'; there are nic0, nic1"):
+        topology.nic("nic2")
+    with pytest.raises(TopologyError, match="no client 'nic0'; there are c1 to c2"):
+        topology.client("nic0")
+
+
+def test_shapes_by_name() -> None:
+    """What a scenario may write."""
+    assert SHAPES["figure_1"] is figure_1
+    assert figure_1().nics == tuple(Nic(index, "s1") for index in range(3))

@@ -1,0 +1,69 @@
+"""The scripts that set up the namespaces: what must be in them for the network to behave."""
+
+import pytest
+
+from topologies import settings
+from topologies.shapes import figure_1
+
+TOPOLOGY = figure_1(nics=2, clients=1, rate_bps=200_000_000)
+
+
+def test_every_link_is_made_in_its_final_namespaces() -> None:
+    """One line per veth pair; the switch's ends stay where the switch is, in one group."""
+    pids = {name: 100 + index for index, name in enumerate(TOPOLOGY.nodes)}
+    lines = settings.links(TOPOLOGY, pids).splitlines()
+    assert len(lines) == 1 + 2 * 2 + 1
+    assert any("name team0 " in line and line.count("netns 100") == 2 for line in lines)
+    wire = next(line for line in lines if "s1-nic1" in line)
+    assert "netns 102 type veth peer" in wire
+    assert wire.endswith(f"group {settings.SWITCH_PORTS}")
+
+
+def test_sysctls_come_before_a_link_is_up() -> None:
+    """A link that is up before its address mode is set has sent its first frames already."""
+    for script in settings.scripts(TOPOLOGY).values():
+        assert script.index("addr_gen_mode") < script.index(" up\n")
+
+
+def test_offloads_end_at_the_switch() -> None:
+    """Both ends of every link to the switch; the buses and the team keep theirs."""
+    scripts = settings.scripts(TOPOLOGY)
+    assert "ethtool -K wire tx off" in scripts["nic0"]
+    assert "ethtool -K eth0 tx off" in scripts["c1"]
+    assert "ethtool" not in scripts["server"]
+    assert settings.switch_side(TOPOLOGY).count("tx off") == 3
+
+
+def test_rates_are_on_both_ends_of_wires_only() -> None:
+    """And nowhere without a rate."""
+    scripts = settings.scripts(TOPOLOGY)
+    assert "class replace dev wire parent 1: classid 1:1 htb rate 200000000bit" in scripts["nic1"]
+    assert "htb" not in scripts["c1"]
+    switch = settings.switch_side(TOPOLOGY)
+    assert switch.count("htb rate") == 2
+    assert "dev s1-c1 root" not in switch
+    free = figure_1(nics=2, clients=1)
+    assert "tc -batch" not in settings.switch_side(free) + settings.scripts(free)["nic0"]
+
+
+@pytest.mark.parametrize(
+    ("rate", "burst", "queue"),
+    [
+        (10_000_000, 15_140, 131_072),  # floors: ten frames, two segment trains
+        (200_000_000, 25_000, 1_250_000),  # 1 ms and 50 ms
+        (10_000_000_000, 1_250_000, 16_777_216),  # the cap of what may wait
+    ],
+)
+def test_burst_and_queue_follow_the_rate(rate: int, burst: int, queue: int) -> None:
+    """From 10 Mbit/s to 10 Gbit/s."""
+    assert (settings.burst_bytes(rate), settings.queue_bytes(rate)) == (burst, queue)
+
+
+def test_the_bridge_is_asked_for_in_full() -> None:
+    """Every port with its number, secure, OpenFlow 1.3, hands off the queues."""
+    args = settings.bridge(TOPOLOGY, "netdev")
+    for word in ("datapath_type=netdev", "protocols=OpenFlow13", "fail_mode=secure", "type=linux-noop"):
+        assert word in args
+    numbers = [word.partition("=")[2] for word in args if word.startswith("ofport_request=")]
+    assert numbers == ["1", "2", "3"]
+    assert args.count("qos=@ours") == 3
