@@ -156,8 +156,8 @@ class Bench:
             folder = self.out / "captures"
             folder.mkdir(exist_ok=True)
             words = ["-i", self.topology.client(name).interface, "-w", str(folder / f"{name}.pcap")]
-            # A capture that lacks frames proves nothing: a large buffer, and no waiting for a block of the ring to
-            # fill, which would lose the last second at the end.
+            # A capture that lacks frames proves nothing: a large buffer, and no waiting for a block of the
+            # ring to fill, which would lose the last second at the end.
             words += ["-s", str(SNAPLEN), "-B", "32768", "-U", "--immediate-mode", "-n", "-Z", "root"]
             self.children.start(f"capture-{name}", ["tcpdump", *words], self._in(name))
 

@@ -17,7 +17,7 @@ import mininet.net
 from mininet.link import Intf, Link
 from mininet.node import Node, OVSSwitch
 
-from topologies import settings
+from topologies import packet_sockets, settings
 from topologies.model import Topology
 
 # Mininet raises limits of the whole machine, not only of its own network. That is not ours to change.
@@ -153,13 +153,18 @@ class Network:
 
     def _start_switch(self) -> None:
         self._net.start()
+        if self.datapath == "netdev":
+            pid = int((self.run_dir / "ovs" / "ovs-vswitchd.pid").read_text())
+            packet_sockets.widen(pid)
 
     def _set_up_nodes(self) -> None:
         """All namespaces at once: each script mostly waits for the kernel."""
         scripts = settings.scripts(self.topology) | {
             self.topology.switch.name: settings.switch_side(self.topology)
         }
-        _run_together({node: [*self._inside(node), "sh"] for node in scripts}, scripts)
+        order = settings.in_order(os.cpu_count() or 1)
+        texts = {node: order + script for node, script in scripts.items()}
+        _run_together({node: [*self._inside(node), "sh"] for node in texts}, texts)
 
     def _inside(self, node: str) -> list[str]:
         """The words before a command that make it run in a node."""

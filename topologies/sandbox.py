@@ -26,7 +26,6 @@ OVS_SECONDS = 20.0
 """The longest that Open vSwitch may take to be ready; it takes about 0.1 s on a quiet machine."""
 
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
-_MS_REC, _MS_PRIVATE = 0x4000, 1 << 18
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -54,17 +53,8 @@ def launch(
     *thread*: call it from one that lives as long as the sandbox shall. streams: stdin, stdout, stderr as for
     Popen. Raises SandboxError where `unshare` is missing.
     """
-    words = [
-        "unshare",
-        "--net",
-        "--mount",
-        "--pid",
-        "--fork",
-        "--mount-proc",
-        "--kill-child=SIGKILL",
-        "--",
-        *argv,
-    ]
+    words = ["unshare", "--net", "--mount", "--propagation=private", "--pid", "--fork", "--mount-proc"]
+    words += ["--kill-child=SIGKILL", "--", *argv]
     caller = os.getpid()
 
     def die_with_caller() -> None:
@@ -95,7 +85,6 @@ def enter(run_dir: str | os.PathLike[str] = RUN_DIR) -> None:
     if threading.active_count() > 1:
         raise SandboxError("enter the sandbox before any thread is started")
     run = Path(run_dir)
-    _mount("none", "/", None, _MS_REC | _MS_PRIVATE)
     _mount("tmpfs", "/run", "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=755")
     Path("/run/netns").mkdir()
     Path("/run/lock").mkdir()
@@ -211,20 +200,18 @@ def _schema() -> str:
     raise SandboxError("vswitch.ovsschema (Debian package openvswitch-common) is not installed")
 
 
-def _mount(source: str, target: str, kind: str | None, flags: int, data: str = "") -> None:
+def _mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
     """mount(2). Raises SandboxError."""
     words = (
         source.encode(),
         target.encode(),
-        kind and kind.encode(),
+        kind.encode(),
         ctypes.c_ulong(flags),
         data.encode() or None,
     )
     if _libc.mount(*words) != 0:
         why = os.strerror(ctypes.get_errno())
-        raise SandboxError(
-            f"mounting {kind or 'private'} at {target}: {why} (a container needs --privileged)"
-        )
+        raise SandboxError(f"mounting {kind} at {target}: {why} (a container needs --privileged)")
 
 
 def _run(argv: Sequence[str], what: str, timeout: float) -> None:

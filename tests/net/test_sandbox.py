@@ -253,3 +253,31 @@ def test_enter_refuses_outside_a_sandbox() -> None:
     """Called by mistake on the machine itself, it touches nothing."""
     with pytest.raises(sandbox.SandboxError, match="not the first process"):
         sandbox.enter()
+
+
+SHARED = """
+import subprocess, sys
+from topologies import sandbox
+def mounts():
+    return open("/proc/self/mountinfo").read()
+before = mounts()
+inside = "from topologies import sandbox; sandbox.enter(); print('in', flush=True); input()"
+pipe = subprocess.PIPE
+one = sandbox.launch([sys.executable, "-c", inside], stdin=pipe, stdout=pipe)
+assert one.stdout.readline() == b"in\\n"
+assert " shared:" in before
+assert mounts() == before
+one.communicate(b"\\n")
+"""
+
+
+def test_mounts_do_not_spread_where_mounts_are_shared() -> None:
+    """As on a machine with systemd, where every mount is shared with new namespaces unless they refuse."""
+    done = subprocess.run(
+        ["unshare", "--mount", "--propagation=shared", sys.executable, "-c", SHARED],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert done.returncode == 0, done.stderr

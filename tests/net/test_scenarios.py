@@ -1,5 +1,6 @@
 """The scenarios that come along, run as a user runs them, and what they leave behind."""
 
+import contextlib
 import json
 import os
 import signal
@@ -182,21 +183,27 @@ def test_an_interrupted_run_ends_in_order(tmp_path: Path, number: signal.Signals
     assert still_running(tmp_path / "out") == []
 
 
-def pid_of(words: str) -> int:
-    """The process whose command line holds these words."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if words in path.read_bytes().replace(b"\0", b" ").decode(errors="replace"):
-                return int(path.parent.name)
-        except OSError:
-            continue
+def pid_of(words: str, caller: subprocess.Popen[str]) -> int:
+    """The process below `caller` whose command line holds these words; never one of another run."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    for pid in parents:
+        above = pid
+        while above in parents and above != caller.pid:
+            above = parents[above]
+        with contextlib.suppress(OSError):
+            said = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if above == caller.pid and words in said:
+                return pid
     raise AssertionError(f"no process with {words}")
 
 
 def test_a_killed_runner_leaves_a_result_and_nothing_running(tmp_path: Path) -> None:
     """The sandbox dies with its runner, and the judgement is made outside of it."""
     process = start(tmp_path)
-    os.kill(pid_of(f"scenarios.runner --scenario {tmp_path}/out/short"), signal.SIGKILL)
+    os.kill(pid_of("python -m scenarios.runner", process), signal.SIGKILL)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 1
     assert err == ""
@@ -219,9 +226,7 @@ def test_a_killed_teambed_leaves_nothing_running(tmp_path: Path) -> None:
 def test_a_process_that_dies_is_named(tmp_path: Path) -> None:
     """Verdict error with one line that says which process and how it ended."""
     process = start(tmp_path)
-    os.kill(
-        pid_of("scenarios.client --name client-download --traffic download --to 10.0.0.1"), signal.SIGKILL
-    )
+    os.kill(pid_of("scenarios.client --name client-download", process), signal.SIGKILL)
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 1
     assert "error: client-download was ended by SIGKILL; it left nothing in its log" in out

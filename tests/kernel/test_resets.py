@@ -1,0 +1,60 @@
+"""The client's count of RST segments: its own connection's, both ways, both families, nobody else's."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from topologies.sandbox import Sandbox
+
+pytestmark = pytest.mark.kernel
+
+CODE = """
+import socket, struct
+from scenarios.resets import ResetCounter
+
+host = sys.argv[1]
+family = socket.AF_INET6 if ":" in host else socket.AF_INET
+counter = ResetCounter()
+listener = socket.create_server((host, 0), family=family)
+
+def pair():
+    near = socket.create_connection(listener.getsockname()[:2])
+    far, _ = listener.accept()
+    return near, far, near.getsockname()[:2], near.getpeername()[:2]
+
+def reset(sock):
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+near, far, *ends = pair()
+near.sendall(b"x" * 100000)
+far.recv(1000)
+counts = {"calm": counter.count(*ends)}
+other, other_far, *_ = pair()
+reset(other)
+counts["another"] = counter.count_for(0.1, *ends)
+reset(far)
+counts["from the far end"] = counter.count_for(0.1, *ends)
+near, far, *ends = pair()
+reset(near)
+counts["from the near end"] = counter.count_for(0.1, *ends)
+near, far, *ends = pair()
+near.close(); far.close()
+counts["closed well"] = counter.count_for(0.1, *ends)
+print(json.dumps(counts))
+"""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_counts(in_sandbox: Callable[..., Sandbox], host: str) -> None:
+    """One RST is one, whoever sends it."""
+    out, err = in_sandbox(CODE, host).communicate(timeout=30)
+    assert err == b""
+    assert json.loads(out) == {
+        "calm": 0,
+        "another": 0,
+        "from the far end": 1,
+        "from the near end": 1,
+        "closed well": 0,
+    }
