@@ -56,9 +56,7 @@ class Link:
         self.ports.clear()
         self.waiting.clear()
 
-    def send(
-        self, changes: Iterable[Change], then: Callable[[], None] | None = None, wipe: bool = False
-    ) -> None:
+    def send(self, changes: Iterable[Change], then: Callable[[], None] | None = None, wipe: bool = False) -> None:
         """One write for everything. `then` is called when the switch has answered the barrier behind it."""
         if self.datapath is None:
             return  # it gets the whole state when it connects
@@ -191,9 +189,7 @@ class Controller(app_manager.RyuApp):
         with eventlet.Timeout(_BARRIER_DEADLINE_S, False):
             confirmed.wait()
         if not confirmed.ready():
-            raise ValueError(
-                f"{link.switch.name}: the switch has not confirmed within {_BARRIER_DEADLINE_S} s"
-            )
+            raise ValueError(f"{link.switch.name}: the switch has not confirmed within {_BARRIER_DEADLINE_S} s")
         emit("moved", switch=link.switch.name, lag=lag.name, **conn._asdict(), port=port)
         return {}
 
@@ -226,9 +222,7 @@ def run(config: Config) -> int:
     def stop(_number: int, _frame: FrameType | None) -> None:
         with contextlib.suppress(OSError):
             os.unlink(config.socket)
-        os._exit(
-            0
-        )  # events are written unbuffered, so nothing is lost; unwinding green threads only takes time
+        os._exit(0)  # events are written unbuffered, so nothing is lost; unwinding green threads only takes time
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)

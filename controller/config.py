@@ -56,9 +56,7 @@ def parse(document: object) -> Config:
     switches: dict[int, Switch] = {}
     for i, item in enumerate(_list(top["switches"], "switches")):
         where = f"switches[{i}]"
-        keys = _keys(
-            item, where, {"dpid", "name", "lags"}, {"hash": "layer3+4", "seed": 0, "rebalance": "modulo"}
-        )
+        keys = _keys(item, where, {"dpid", "name", "lags"}, {"hash": "layer3+4", "seed": 0, "rebalance": "modulo"})
         dpid = _number(keys["dpid"], f"{where}.dpid", 1, 2**64 - 1)
         name = _text(keys["name"], f"{where}.name")
         if dpid in switches or name in [switch.name for switch in switches.values()]:
@@ -81,9 +79,7 @@ def _lags(switch: dict[str, Any], where: str) -> list[Lag]:
         name = _text(keys["name"], f"{here}.name")
         if name in [lag.name for lag in lags]:
             raise ConfigError(f"{here}.name: {name!r} is there twice")
-        ports = [
-            _number(port, f"{here}.ports", 1, _MAX_PORT) for port in _list(keys["ports"], f"{here}.ports")
-        ]
+        ports = [_number(port, f"{here}.ports", 1, _MAX_PORT) for port in _list(keys["ports"], f"{here}.ports")]
         if not ports:
             raise ConfigError(f"{here}.ports: at least one port number is needed")
         for port in ports:
@@ -94,9 +90,7 @@ def _lags(switch: dict[str, Any], where: str) -> list[Lag]:
     return lags
 
 
-def _keys(
-    value: object, where: str, needed: set[str], defaults: dict[str, object] | None = None
-) -> dict[str, Any]:
+def _keys(value: object, where: str, needed: set[str], defaults: dict[str, object] | None = None) -> dict[str, Any]:
     defaults = defaults or {}
     if not isinstance(value, dict):
         raise ConfigError(f"{where}: expected an object, not {value!r}")

@@ -56,9 +56,7 @@ class Lag:
     def with_move(self, conn: Connection, port: int) -> Lag:
         """One connection leaves by `port` from now on. Raises ValueError if that is not an active member."""
         if port not in self.active:
-            raise ValueError(
-                f"{self.name}: port {port} is not an active member (active: {list(self.buckets)})"
-            )
+            raise ValueError(f"{self.name}: port {port} is not an active member (active: {list(self.buckets)})")
         return replace(self, moved={**self.moved, conn: port})
 
     def port_of(self, conn: Connection) -> int | None:

@@ -88,7 +88,5 @@ class Switch:
     def _forget_lost_stations(self) -> None:
         """A station behind a dead host port may turn up anywhere. Behind a LAG it is known for good."""
         self.places = {
-            mac: place
-            for mac, place in self.places.items()
-            if isinstance(place, str) or self.ports.get(place)
+            mac: place for mac, place in self.places.items() if isinstance(place, str) or self.ports.get(place)
         }

@@ -7,9 +7,6 @@ than the held ones. It holds no connection's state, so it may die and be started
 from __future__ import annotations
 
 import heapq
-import os
-import select
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -25,6 +22,7 @@ from host_agent.connection import Connection
 from host_agent.decision import Record
 from host_agent.emit import emit
 from host_agent.hold import Hold
+from host_agent.loop import EDGE, Loop
 from host_agent.peer import EnginePeer
 from host_agent.records import Records, Report, ReportKind
 from host_agent.reload import HOST, Ask, Outcome, Plan, Steps, move
@@ -51,7 +49,7 @@ class Tracked:
 
 
 class Agent:
-    """The event loop of one team's agent. `run()` returns when `stop()` was called."""
+    """One team's agent: what it hears, what it moves, what it is asked."""
 
     def __init__(self, config: AgentConfig):
         self._config = config
@@ -65,37 +63,19 @@ class Agent:
         self._removals: list[tuple[float, Connection]] = []
         self._live: set[int] = set()
         self._policy = policy.OffloadPolicy(config.offload.after_bytes)
-        self._running = True
-        self._epoll = select.epoll()
-        self._handlers: dict[int, Callable[[int], None]] = {}
+        self.loop = Loop()
         self._peers: dict[int, EnginePeer] = {}
         for place, path in [(HOST, config.host.socket)] + [(i, n.socket) for i, n in enumerate(config.nics)]:
             peer = self._peers[place] = EnginePeer(path)
-            self.watch(peer.fd, partial(self._hear, place), select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
+            self.loop.watch(peer.fd, partial(self._hear, place), EDGE)
         self._reports = self._records.reports(self._report)
-        self.watch(self._reports.fd, lambda _mask: self._reports.consume())
-        self.watch(self._hold.fd, lambda _mask: self._hold.take() and None)
+        self.loop.watch(self._reports.fd, lambda _mask: self._reports.consume())
+        self.loop.watch(self._hold.fd, lambda _mask: self._hold.sort())
         self._set_team()
 
-    def watch(self, fd: int, handler: Callable[[int], None], mask: int = select.EPOLLIN) -> None:
-        self._epoll.register(fd, mask)
-        self._handlers[fd] = handler
-
-    def unwatch(self, fd: int) -> None:
-        self._epoll.unregister(fd)
-        del self._handlers[fd]
-
     def run(self) -> None:
-        while self._running:
-            for fd, mask in self._epoll.poll(self._next_timer()):
-                handler = self._handlers.get(fd)
-                if handler:
-                    handler(mask)
-            self._timers()
+        self.loop.run(self._next_timer, self._timers)
         self._say_last_words()
-
-    def stop(self) -> None:
-        self._running = False
 
     # -- what is heard -----------------------------------------------------------------------------------------------
 
@@ -105,7 +85,7 @@ class Agent:
             for message in self._peers[place].receive():
                 self._message(place, message)
         except PeerGone as gone:
-            self.unwatch(self._peers[place].fd)
+            self.loop.unwatch(self._peers[place].fd)
             self._peers.pop(place).close()
             emit(WHO, "engine_gone", engine=self._name(place), reason=str(gone))
             if place != HOST:
@@ -161,7 +141,13 @@ class Agent:
             self._remember(connection)
             self._records.delete(connection)
         for connection in plan.stranded:
-            emit(WHO, "stranded", **connection.fields(), nic=self._name(nic), reason="no NIC of the team has a link")
+            emit(
+                WHO,
+                "stranded",
+                **connection.fields(),
+                nic=self._name(nic),
+                reason="no NIC of the team has a link",
+            )
 
     def _closed(self, connection: Connection) -> None:
         """The engine is done with it. Its record stays while late segments may come (RFC 9293, 3.6.1), for they must
@@ -264,9 +250,7 @@ class Agent:
             self._track(connection).last = record
 
     def _set_team(self) -> None:
-        self._records.team = replace(
-            self._records.team, live=self._live_nics(), offload_after=self._policy.threshold
-        )
+        self._records.team = replace(self._records.team, live=self._live_nics(), offload_after=self._policy.threshold)
 
     def _live_nics(self) -> tuple[int, ...]:
         return tuple(sorted(self._live))
@@ -290,8 +274,19 @@ class Agent:
 
     def describe_records(self) -> list[dict[str, Any]]:
         return [
-            {**c.fields(), "nic": self._names[r.nic], "offloaded": r.offloaded, "epoch": r.epoch, "strays": r.strays}
-            | {"packets": r.packets, "bytes": r.bytes, "host_segments": r.host_segments, "stage": r.stage.name}
+            {
+                **c.fields(),
+                "nic": self._names[r.nic],
+                "offloaded": r.offloaded,
+                "epoch": r.epoch,
+                "strays": r.strays,
+            }
+            | {
+                "packets": r.packets,
+                "bytes": r.bytes,
+                "host_segments": r.host_segments,
+                "stage": r.stage.name,
+            }
             for c, r in self._records.all()
         ]
 
@@ -327,7 +322,12 @@ class Agent:
             if r is None:
                 continue
             leaked = track.on_host_while_offloaded + (r.host_segments - track.base if track.base is not None else 0)
-            facts = {"nic": self._names[r.nic], "offloaded": r.offloaded, "epoch": r.epoch, "moves": track.moves}
+            facts = {
+                "nic": self._names[r.nic],
+                "offloaded": r.offloaded,
+                "epoch": r.epoch,
+                "moves": track.moves,
+            }
             facts |= {"packets": r.packets, "bytes": r.bytes, "bytes_out": r.bytes_out, "strays": r.strays}
             facts |= {"host_segments": r.host_segments, "host_segments_while_offloaded": leaked}
             emit(WHO, "record", **connection.fields(), **facts)
@@ -345,19 +345,9 @@ def main() -> int:
     except (ConfigError, kernel.KernelError, PeerGone, OSError) as error:
         print(f"agent: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 3
-    signal.signal(signal.SIGTERM, lambda *_: agent.stop())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.set_wakeup_fd(_wakeup(agent))
     emit(WHO, "ready")
     agent.run()
     return 0
-
-
-def _wakeup(agent: Agent) -> int:
-    """A signal must end a poll that is just about to begin (PEP 475 would restart it)."""
-    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    agent.watch(reader, lambda _mask: None)
-    return writer
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ class Api:
         self._listener.bind(path)
         self._listener.listen(8)
         self._listener.setblocking(False)
-        agent.watch(self._listener.fileno(), lambda _mask: self._accept())
+        agent.loop.watch(self._listener.fileno(), lambda _mask: self._accept())
 
     def _accept(self) -> None:
         client, _ = self._listener.accept()
@@ -49,14 +49,14 @@ class Api:
             except OSError:
                 data = b""
             if not data:
-                self._agent.unwatch(client.fileno())
+                self._agent.loop.unwatch(client.fileno())
                 client.close()
                 return
             *lines, pending = (pending + data).split(b"\n")
             for line in lines:
                 self._serve(client, line)
 
-        self._agent.watch(client.fileno(), readable)
+        self._agent.loop.watch(client.fileno(), readable)
 
     def _serve(self, client: socket.socket, line: bytes) -> None:
         try:

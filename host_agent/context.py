@@ -25,7 +25,7 @@ import struct
 import zlib
 from dataclasses import dataclass, replace
 
-from host_agent.connection import KEY, Connection, from_key, key_of
+from host_agent.connection import Connection, from_key, key_of
 
 VERSION = 1
 _MAGIC = b"TBCX"
@@ -106,7 +106,10 @@ class Context:
         _, version, crc, key, una, nxt, *rest = _HEAD.unpack_from(data)
         if version != VERSION:
             raise BadContext(f"context version {version}, this engine has {VERSION}")
-        window, (mss, snd_ws, rcv_ws, flags, _, ts, sndbuf, rcvbuf, locks, cc, mac, *lengths) = rest[:5], rest[5:]
+        window, (mss, snd_ws, rcv_ws, flags, _, ts, sndbuf, rcvbuf, locks, cc, mac, *lengths) = (
+            rest[:5],
+            rest[5:],
+        )
         queues = data[_HEAD.size :]
         if len(queues) != sum(lengths):
             raise BadContext(f"context of {len(queues)} queue bytes, {sum(lengths)} announced")

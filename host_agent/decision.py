@@ -97,14 +97,10 @@ class Verdict:
     due: bool = False
 
 
-def figure_4(
-    record: Record | None, frame: Frame, now: int, *, offload_after: int, report_every: int
-) -> Verdict:
+def figure_4(record: Record | None, frame: Frame, now: int, *, offload_after: int, report_every: int) -> Verdict:
     """One frame through Figure 4. now, report_every: nanoseconds. offload_after: bytes, both directions."""
     if record is None:
-        fresh = Record(
-            frame.nic, created=now, last_seen=now, packets=1, bytes=frame.length, peer_mac=frame.peer_mac
-        )
+        fresh = Record(frame.nic, created=now, last_seen=now, packets=1, bytes=frame.length, peer_mac=frame.peer_mac)
         return Verdict(Block.NEW, Action.UP, None if frame.flags & RST else fresh)
 
     record = replace(

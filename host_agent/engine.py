@@ -9,16 +9,10 @@ the offload engine. It serves one agent at a time over verbs.py, and goes on wit
 from __future__ import annotations
 
 import argparse
-import errno
-import os
-import select
-import signal
 import socket
-import struct
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +20,13 @@ from host_agent import kernel, repair
 from host_agent.connection import Connection
 from host_agent.context import BadContext, Context
 from host_agent.emit import emit
+from host_agent.listener import Listener, Service, reset
+from host_agent.loop import EDGE, Loop
 from host_agent.relay import Pipes, Relay, StreamBroken
 from host_agent.steering import HostSteering, NicSteering, Steering
 from host_agent.verbs import VERSION, Link, Message, PeerGone
 
 TIME_WAIT = 60.0  # seconds; include/net/tcp.h, TCP_TIMEWAIT_LEN
-_EDGE = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 _CLOSED_STATE = 7
 
 
@@ -45,76 +40,37 @@ class Held:
     relay: Relay
 
 
-@dataclass(frozen=True)
-class Service:
-    """A port of the team, and where its application listens: ("127.0.0.1", 8080), or the path of a Unix socket."""
-
-    name: str
-    port: int
-    app: tuple[str, int] | str
-
-
 class Engine:
-    """The event loop of one engine. `run()` returns when `stop()` was called."""
+    """One engine: its connections, and the conversation with the agent."""
 
     def __init__(self, name: str, control: socket.socket, steering: Steering):
         self.name = name
+        self.loop = Loop()
         self._steering = steering
         self._control = control
         self._link: Link | None = None
         self._connections: dict[Connection, Held] = {}
         self._lingering: deque[tuple[float, Connection]] = deque()
         self._pipes = Pipes()
-        self._epoll = select.epoll()
-        self._handlers: dict[int, Callable[[int], None]] = {}
         self._busy: dict[Connection, Held] = {}
-        self._urgent: int | None = None
         self._carrier: kernel.CarrierWatch | None = None
-        self._running = True
-        self._watch(control.fileno(), select.EPOLLIN, self._greet)
+        self.loop.watch(control.fileno(), self._greet)
 
     def run(self) -> None:
-        while self._running:
-            timeout = 0.0 if self._busy else self._until_next_linger()
-            events = self._epoll.poll(timeout)
-            # Carrier events come ahead of all other work: a fault's first cost is the time until it is known.
-            events.sort(key=lambda event: event[0] != self._urgent)
-            for fd, mask in events:
-                handler = self._handlers.get(fd)
-                if handler:
-                    handler(mask)
-            for held in list(self._busy.values()):
-                self._pump(held)
-            self._forget_lingering()
+        self.loop.run(self._timeout, self._after)
 
-    def stop(self) -> None:
-        self._running = False
+    def _timeout(self) -> float:
+        if self._busy:
+            return 0
+        return max(0.0, self._lingering[0][0] - time.monotonic()) if self._lingering else -1
 
-    def _watch(self, fd: int, mask: int, handler: Callable[[int], None]) -> None:
-        self._epoll.register(fd, mask)
-        self._handlers[fd] = handler
-
-    def _unwatch(self, fd: int) -> None:
-        self._epoll.unregister(fd)
-        del self._handlers[fd]
-
-    # -- the host engine listens, a NIC engine watches its wire ------------------------------------------------------
-
-    def listen(self, service: Service) -> None:
-        """Accepts on the port, IPv4 and IPv6. Raises OSError when the port is taken."""
-        for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
-            listener = socket.socket(family, socket.SOCK_STREAM)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind((address, service.port))
-            listener.listen(4096)
-            listener.setblocking(False)
-
-            def accept(_mask: int, listener: socket.socket = listener) -> None:
-                self._accept(listener, service)
-
-            self._watch(listener.fileno(), select.EPOLLIN, accept)
+    def _after(self) -> None:
+        for held in list(self._busy.values()):
+            self._pump(held)
+        while self._lingering and self._lingering[0][0] <= time.monotonic():
+            _, connection = self._lingering.popleft()
+            if connection not in self._connections:
+                self._steering.left(connection)
 
     def watch_carrier(self, interface: str) -> None:
         watch = self._carrier = kernel.CarrierWatch(interface)
@@ -128,38 +84,14 @@ class Engine:
                 self._tell(Message("link", {"up": up}))
                 emit(self.name, "link", up=up)
 
-        self._urgent = watch.fd
-        self._watch(watch.fd, select.EPOLLIN, changed)
+        # Ahead of all other work: a fault's first cost is the time until it is known.
+        self.loop.watch(watch.fd, changed, urgent=True)
 
-    def _accept(self, listener: socket.socket, service: Service) -> None:
-        while True:
-            try:
-                tcp, peer = listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE):
-                    emit(self.name, "refused", reason="too many open descriptors; raise `ulimit -n`")
-                    return
-                continue  # the peer gave up before it was accepted
-            local = tcp.getsockname()
-            connection = Connection(peer[0], peer[1], local[0], local[1])
-            kind = socket.AF_UNIX if isinstance(service.app, str) else socket.AF_INET
-            channel = socket.socket(kind, socket.SOCK_STREAM)
-            try:
-                channel.connect(service.app)
-            except OSError as error:
-                emit(self.name, "refused", **connection.fields(), reason=f"application: {error.strerror}")
-                channel.close()
-                _reset(tcp)
-                continue
-            tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            repair.limit_unsent(tcp)
-            if kind == socket.AF_INET:
-                channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            emit(self.name, "accepted", **connection.fields(), service=service.name)
-            self._tell(Message("accepted", {"connection": connection, "service": service.name}))
-            self._hold(connection, tcp, channel)
+    def accepted(self, connection: Connection, tcp: socket.socket, channel: socket.socket, service: str) -> None:
+        """Takes over a new connection and its application's channel."""
+        emit(self.name, "accepted", **connection.fields(), service=service)
+        self._tell(Message("accepted", {"connection": connection, "service": service}))
+        self._hold(connection, tcp, channel)
 
     # -- bytes -------------------------------------------------------------------------------------------------------
 
@@ -169,7 +101,7 @@ class Engine:
         held = Held(connection, tcp, channel, Relay(tcp, channel, self._pipes))
         self._connections[connection] = held
         for end in (tcp, channel):
-            self._watch(end.fileno(), _EDGE, lambda _mask: self._pump(held))
+            self.loop.watch(end.fileno(), lambda _mask: self._pump(held), EDGE)
         return held
 
     def _pump(self, held: Held) -> None:
@@ -200,8 +132,8 @@ class Engine:
             held.tcp.close()
             held.channel.close()
         else:
-            _reset(held.tcp)
-            _reset(held.channel)
+            reset(held.tcp)
+            reset(held.channel)
         # The kernel answers late segments from TIME-WAIT; so the steering outlives the socket.
         self._lingering.append((time.monotonic() + TIME_WAIT, held.connection))
         emit(self.name, "closed", **held.connection.fields(), **facts)
@@ -210,19 +142,8 @@ class Engine:
     def _let_go(self, held: Held) -> None:
         del self._connections[held.connection]
         self._busy.pop(held.connection, None)
-        self._unwatch(held.tcp.fileno())
-        self._unwatch(held.channel.fileno())
-
-    def _until_next_linger(self) -> float:
-        if not self._lingering:
-            return -1
-        return max(0.0, self._lingering[0][0] - time.monotonic())
-
-    def _forget_lingering(self) -> None:
-        while self._lingering and self._lingering[0][0] <= time.monotonic():
-            _, connection = self._lingering.popleft()
-            if connection not in self._connections:
-                self._steering.left(connection)
+        self.loop.unwatch(held.tcp.fileno())
+        self.loop.unwatch(held.channel.fileno())
 
     # -- verbs -------------------------------------------------------------------------------------------------------
 
@@ -231,14 +152,14 @@ class Engine:
         if self._link:
             self._hang_up()
         link = self._link = Link(sock)
-        self._watch(link.fd, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET, self._listen_to_agent)
+        self.loop.watch(link.fd, self._listen_to_agent, EDGE)
         self._tell(Message("ready", {"version": VERSION, "name": self.name}))
         if self._carrier:
             self._tell(Message("link", {"up": self._carrier.up}))
 
     def _hang_up(self) -> None:
         if self._link:
-            self._unwatch(self._link.fd)
+            self.loop.unwatch(self._link.fd)
             self._link.close()
             self._link = None
 
@@ -339,26 +260,6 @@ class Engine:
         self._pump(held)
 
 
-def _reset(s: socket.socket) -> None:
-    """Closes at once; a TCP peer gets an RST."""
-    if s.family != socket.AF_UNIX:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    s.close()
-
-
-def _service(text: str) -> Service:
-    """NAME:PORT=HOST:PORT or NAME:PORT=/path/of/socket"""
-    try:
-        listen, _, app = text.partition("=")
-        name, _, port = listen.rpartition(":")
-        if app.startswith("/"):
-            return Service(name, int(port), app)
-        host, _, app_port = app.rpartition(":")
-        return Service(name, int(port), (host, int(app_port)))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME:PORT=HOST:PORT or NAME:PORT=/path") from None
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="host_agent.engine", description=__doc__.splitlines()[0])
     parser.add_argument("--name", required=True)
@@ -367,7 +268,7 @@ def main() -> int:
     parser.add_argument("--bus", nargs="+", required=True, help="a NIC's one, or the server's, in NIC order")
     parser.add_argument("--team", help="the server's virtual NIC: makes this the host engine")
     parser.add_argument("--pins", type=Path, help="bpf file system directory for the host engine's maps")
-    parser.add_argument("--listen", type=_service, action="append", default=[])
+    parser.add_argument("--listen", type=Service.parse, action="append", default=[])
     args = parser.parse_args()
     try:
         steering: Steering
@@ -380,27 +281,17 @@ def main() -> int:
         control.listen(1)
         engine = Engine(args.name, control, steering)
         for service in args.listen:
-            engine.listen(service)
+            Listener(args.name, service, engine.loop, engine.accepted)
         if args.wire:
             engine.watch_carrier(args.wire)
     except (kernel.KernelError, OSError) as error:
         print(f"{args.name}: {error}", file=sys.stderr)
         return 3
-    signal.signal(signal.SIGTERM, lambda *_: engine.stop())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.set_wakeup_fd(_wakeup(engine))
     emit(args.name, "ready")
     engine.run()
     if isinstance(steering, NicSteering):
         emit(args.name, "counters", **vars(steering.counts()))
     return 0
-
-
-def _wakeup(engine: Engine) -> int:
-    """A signal must end a poll that is just about to begin (PEP 475 would restart it)."""
-    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    engine._watch(reader, select.EPOLLIN, lambda _mask: None)
-    return writer
 
 
 if __name__ == "__main__":

@@ -25,24 +25,22 @@ class Hold:
         self.fd = fd
         self._queues: defaultdict[bytes, list[bytes]] = defaultdict(list)
 
-    def take(self) -> int:
-        """Reads what the tap holds into the queues; the number of frames."""
-        taken = 0
+    def sort(self) -> None:
+        """Reads what the tap holds into the queues."""
         while True:
             try:
                 frame = os.read(self.fd, _LARGEST)
             except BlockingIOError:
-                return taken
+                return
             key = _key(frame)
             if key is not None:
                 self._queues[key].append(frame)
-                taken += 1
 
     def release(self, connection: Connection) -> int:
         """Puts the frames of one connection back on their way, in the order they came; the number of frames."""
         key, released = key_of(connection), 0
         while True:
-            self.take()
+            self.sort()
             frames = self._queues.pop(key, None)
             if not frames:
                 return released

@@ -19,6 +19,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 
 class KernelError(Exception):
@@ -26,15 +27,14 @@ class KernelError(Exception):
 
 
 _messages: list[str] = []
+_kept: list[Any] = []  # callbacks that C may call for as long as we live
 
 
 def _load_libbpf() -> ctypes.CDLL:
     try:
         lib = ctypes.CDLL("libbpf.so.1", use_errno=True)
     except OSError as error:
-        raise KernelError(
-            f"libbpf.so.1 cannot be loaded ({error}); install the Debian package libbpf1"
-        ) from None
+        raise KernelError(f"libbpf.so.1 cannot be loaded ({error}); install the Debian package libbpf1") from None
     pointer, path, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
     for name, result, arguments in (
         ("bpf_object__open_file", pointer, (path, pointer)),
@@ -64,7 +64,6 @@ def _load_libbpf() -> ctypes.CDLL:
     libc = ctypes.CDLL(None)
     libc.vsnprintf.argtypes = (pointer, ctypes.c_size_t, path, pointer)
 
-    @ctypes.CFUNCTYPE(number, number, path, pointer)
     def keep(level: int, form: bytes, arguments: int) -> int:
         if level == 0:  # LIBBPF_WARN
             text = ctypes.create_string_buffer(4096)
@@ -73,8 +72,8 @@ def _load_libbpf() -> ctypes.CDLL:
         return 0
 
     lib.libbpf_set_print.argtypes = (pointer,)
-    lib.libbpf_set_print(keep)
-    lib.keep_alive = keep
+    _kept.append(ctypes.CFUNCTYPE(number, number, path, pointer)(keep))
+    lib.libbpf_set_print(_kept[0])
     return lib
 
 
@@ -210,9 +209,7 @@ class Program:
         if frame is not None:
             data = ctypes.create_string_buffer(frame, len(frame))
             options.data_in, options.data_size_in = ctypes.addressof(data), len(frame)
-            if (
-                ctx is not None
-            ):  # a tc program's context is copied out; a syscall program's is written in place
+            if ctx is not None:  # a tc program's context is copied out; a syscall program's is written in place
                 options.ctx_out, options.ctx_size_out = ctypes.addressof(ctx), len(ctx)
         if ctx is not None:
             options.ctx_in, options.ctx_size_in = ctypes.addressof(ctx), len(ctx)
@@ -256,13 +253,13 @@ class RingBuffer:
     """Reads a BPF ring buffer; `fd` becomes readable when there is something."""
 
     def __init__(self, fd: int, take: Callable[[bytes], None]):
-        @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
         def sample(_context: int, data: int, size: int) -> int:
             take(ctypes.string_at(data, size))
             return 0
 
-        self._sample = sample
-        self._ring = _libbpf().ring_buffer__new(fd, sample, None, None)
+        kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+        self._sample = kind(sample)  # lives as long as the ring does
+        self._ring = _libbpf().ring_buffer__new(fd, self._sample, None, None)
         if not self._ring:
             raise KernelError(f"ring buffer: {os.strerror(ctypes.get_errno())}")
         self.fd = _libbpf().ring_buffer__epoll_fd(self._ring)
@@ -328,7 +325,5 @@ class CarrierWatch:
 
 def tcp_in_segments() -> int:
     """Tcp InSegs of this namespace's /proc/net/snmp: segments its TCP has received, whoever counts beside it."""
-    names, values = (
-        line.split() for line in Path("/proc/net/snmp").read_text().splitlines() if line[:4] == "Tcp:"
-    )
+    names, values = (line.split() for line in Path("/proc/net/snmp").read_text().splitlines() if line[:4] == "Tcp:")
     return int(values[names.index("InSegs")])

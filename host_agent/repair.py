@@ -18,7 +18,14 @@ from host_agent.connection import Connection
 from host_agent.context import Context, Window
 
 # linux/tcp.h, linux/sockios.h, asm-generic/socket.h: what Python's socket module does not name
-TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, TCP_REPAIR_OPTIONS, TCP_TIMESTAMP, TCP_REPAIR_WINDOW = 19, 20, 21, 22, 24, 29
+TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, TCP_REPAIR_OPTIONS, TCP_TIMESTAMP, TCP_REPAIR_WINDOW = (
+    19,
+    20,
+    21,
+    22,
+    24,
+    29,
+)
 TCP_NOTSENT_LOWAT, MAX_TCP_WINDOW = 25, 32767
 REPAIR_ON, REPAIR_OFF, REPAIR_OFF_NO_WP = 1, 0, -1
 RECV_QUEUE, SEND_QUEUE = 1, 2

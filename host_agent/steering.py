@@ -64,9 +64,7 @@ class NicSteering:
         loaded = kernel.BpfObject(build.path("nic"))
         self._offloads = loaded.map("offloads", KEY.size, _STEER.size)
         self._nic = loaded.map("nic", 4, _PORTS.size)
-        self._nic.put(
-            _ZERO, _PORTS.pack(socket.if_nametoindex(wire), socket.if_nametoindex(bus), 0, 0, 0, 0, 0)
-        )
+        self._nic.put(_ZERO, _PORTS.pack(socket.if_nametoindex(wire), socket.if_nametoindex(bus), 0, 0, 0, 0, 0))
         loaded.program("wire_out").attach(wire, kernel.EGRESS)
         loaded.program("wire_in").attach(wire, kernel.INGRESS)
         loaded.program("bus_in").attach(bus, kernel.INGRESS)

@@ -58,7 +58,11 @@ class Link:
     def send(self, message: Message) -> None:
         """The message's channel is closed here once it has gone out: it belongs to the other end."""
         fds = [] if message.channel is None else [message.channel]
-        header: dict[str, Any] = {"verb": message.verb, "channel": message.channel is not None, **message.fields}
+        header: dict[str, Any] = {
+            "verb": message.verb,
+            "channel": message.channel is not None,
+            **message.fields,
+        }
         body = message.body
         if len(body) > INLINE:
             memory = os.memfd_create("context", os.MFD_CLOEXEC)

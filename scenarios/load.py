@@ -21,8 +21,11 @@ class LoadError(Exception):
     """The scenario is wrong. `lines` holds one complaint each, ready to print."""
 
     def __init__(self, lines: Sequence[str]) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = list(lines)
+        # A key may hold anything, line breaks and a terminal's control characters too.
+        self.lines = [
+            "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line) for line in lines
+        ]
+        super().__init__("\n".join(self.lines))
 
 
 @dataclass(frozen=True)

@@ -97,9 +97,7 @@ def _in_namespace(*lines: str) -> _Answer:
 
 
 def _namespaces() -> _Answer:
-    ok, detail = _said(
-        ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "true"]
-    )
+    ok, detail = _said(["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "true"])
     return ok, "network, mount and PID" if ok else detail
 
 
@@ -193,9 +191,7 @@ _PROBES = (
     _Probe("tcp_repair", _tcp_repair, "as root; a kernel with CONFIG_CHECKPOINT_RESTORE"),
     _Probe("bpf_objects", _bpf_objects, "run ./teambed doctor once as root: it builds them"),
     _Probe("tcpdump", lambda: _program("tcpdump"), _package("tcpdump"), required=False),
-    _Probe(
-        "netem", _netem, "a kernel with CONFIG_NET_SCH_NETEM, for scenarios that delay frames", required=False
-    ),
+    _Probe("netem", _netem, "a kernel with CONFIG_NET_SCH_NETEM, for scenarios that delay frames", required=False),
     _Probe("ovs_kernel", _ovs_kernel, "modprobe openvswitch, for a faster switch", required=False),
 )
 NAMES: tuple[str, ...] = tuple(one.name for one in _PROBES)

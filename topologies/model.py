@@ -187,6 +187,4 @@ class Topology:
         for client in self.clients:
             if client.name == name:
                 return client
-        raise TopologyError(
-            f"no client {name!r}; there are {self.clients[0].name} to {self.clients[-1].name}"
-        )
+        raise TopologyError(f"no client {name!r}; there are {self.clients[0].name} to {self.clients[-1].name}")

@@ -36,9 +36,7 @@ class NetworkError(Exception):
 class Network:
     """A topology with its nodes and links. Build with start(), take down with stop()."""
 
-    def __init__(
-        self, topology: Topology, run_dir: str | os.PathLike[str], datapath: str | None = None
-    ) -> None:
+    def __init__(self, topology: Topology, run_dir: str | os.PathLike[str], datapath: str | None = None) -> None:
         """datapath: Open vSwitch's `netdev` or `system`; None: `system` where the kernel has it."""
         if datapath not in (None, "netdev", "system"):
             raise NetworkError(f"a datapath is netdev or system, not {datapath!r}")
@@ -102,9 +100,7 @@ class Network:
         self._processes.append(process)
         return process
 
-    def run(
-        self, node: str, argv: Sequence[str], *, timeout: float = STEP_SECONDS
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, node: str, argv: Sequence[str], *, timeout: float = STEP_SECONDS) -> subprocess.CompletedProcess[str]:
         """Runs a command in a node to its end; returns its output, text. Raises NetworkError if it fails."""
         return _run([*self._inside(node), *argv], f"{node}: {' '.join(argv)}", timeout=timeout)
 
@@ -132,9 +128,7 @@ class Network:
     def _start_nodes(self) -> None:
         """A shell in its own namespaces for every node, and the graph that Mininet keeps."""
         topology = self.topology
-        net = self._net = mininet.net.Mininet(
-            host=_Node, switch=_Switch, link=_Link, intf=_Intf, controller=None
-        )
+        net = self._net = mininet.net.Mininet(host=_Node, switch=_Switch, link=_Link, intf=_Intf, controller=None)
         for name in topology.nodes:
             self._pids[name] = net.addHost(name, ip=None).pid
         name = topology.switch.name
@@ -159,9 +153,7 @@ class Network:
 
     def _set_up_nodes(self) -> None:
         """All namespaces at once: each script mostly waits for the kernel."""
-        scripts = settings.scripts(self.topology) | {
-            self.topology.switch.name: settings.switch_side(self.topology)
-        }
+        scripts = settings.scripts(self.topology) | {self.topology.switch.name: settings.switch_side(self.topology)}
         order = settings.in_order(os.cpu_count() or 1)
         texts = {node: order + script for node, script in scripts.items()}
         _run_together({node: [*self._inside(node), "sh"] for node in texts}, texts)
@@ -173,9 +165,7 @@ class Network:
         if node == self.topology.switch.name:
             return []
         if node not in self._pids:
-            raise NetworkError(
-                f"no node {node!r}; there are {', '.join((*self._pids, self.topology.switch.name))}"
-            )
+            raise NetworkError(f"no node {node!r}; there are {', '.join((*self._pids, self.topology.switch.name))}")
         return ["mnexec", "-a", str(self._pids[node])]
 
     def _set_link(self, nic_name: str, state: str) -> None:
@@ -239,9 +229,7 @@ class _Switch(OVSSwitch):  # type: ignore[misc]
         """Deletes the bridges with their links. Never raises: what is left goes with the sandbox."""
         for switch in switches:
             # Five seconds at most, should Open vSwitch be gone already.
-            subprocess.run(
-                ["ovs-vsctl", "-t", "5", "--if-exists", "del-br", switch.name], capture_output=True
-            )
+            subprocess.run(["ovs-vsctl", "-t", "5", "--if-exists", "del-br", switch.name], capture_output=True)
             subprocess.run(["ip", "link", "delete", "group", str(settings.SWITCH_PORTS)], capture_output=True)
             switch.terminate()
         return switches

@@ -79,9 +79,7 @@ def enter(run_dir: str | os.PathLike[str] = RUN_DIR) -> None:
     the caller. Raises SandboxError.
     """
     if os.getpid() != 1:
-        raise SandboxError(
-            "this is not the first process of a sandbox; start it with topologies.sandbox.launch"
-        )
+        raise SandboxError("this is not the first process of a sandbox; start it with topologies.sandbox.launch")
     if threading.active_count() > 1:
         raise SandboxError("enter the sandbox before any thread is started")
     run = Path(run_dir)

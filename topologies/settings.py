@@ -109,10 +109,7 @@ def nic(topology: Topology, one: Nic) -> str:
             f"link set {one.wire} up",
             # One made-up next hop for every peer: the true one travels with each connection's context, and
             # the NIC's steering writes it into the frame. So no peer's address need be resolved in a NIC.
-            *(
-                f"neigh replace {hop} lladdr {_HOP_MAC} dev {one.wire} nud permanent"
-                for hop in (_HOP4, _HOP6)
-            ),
+            *(f"neigh replace {hop} lladdr {_HOP_MAC} dev {one.wire} nud permanent" for hop in (_HOP4, _HOP6)),
             f"route replace default via {_HOP4} dev {one.wire} onlink initcwnd {INITIAL_WINDOW}",
             f"route replace ::/0 via {_HOP6} dev {one.wire} onlink initcwnd {INITIAL_WINDOW}",
         ],

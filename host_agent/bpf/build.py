@@ -42,9 +42,7 @@ def build() -> str | None:
         result = subprocess.run(command, capture_output=True, text=True)
         if result.returncode:
             part.unlink(missing_ok=True)
-            errors = [line for line in result.stderr.splitlines() if "error" in line] or [
-                result.stderr.strip()
-            ]
+            errors = [line for line in result.stderr.splitlines() if "error" in line] or [result.stderr.strip()]
             return f"{errors[0]} (are the Debian packages libbpf-dev and linux-libc-dev installed?)"
         part.rename(path(name))  # whole or not at all, also with two builds at once
     return None

@@ -228,7 +228,9 @@ def test_sequence_numbers_that_wrap(pair: Pair) -> None:
     near = 2**32 - 3000
     ours = pair.save()
     repair.freeze(pair.peer)
-    backward = Connection(ours.connection.dst, ours.connection.dport, ours.connection.src, ours.connection.sport)
+    backward = Connection(
+        ours.connection.dst, ours.connection.dport, ours.connection.src, ours.connection.sport
+    )
     theirs = repair.read(pair.peer, backward, MAC)
     repair.discard(pair.peer)
     pair.peer = repair.restore(_shifted(theirs, near, near))
@@ -268,7 +270,9 @@ def test_options_and_buffers_survive(pair: Pair) -> None:
 
 def test_restored_socket_uses_the_whole_segment_size(pair: Pair) -> None:
     def mss() -> int:
-        return int(struct.unpack_from("=I", pair.served.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 24), 16)[0])
+        return int(
+            struct.unpack_from("=I", pair.served.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 24), 16)[0]
+        )
 
     before = mss()
     pair.restore(pair.save())

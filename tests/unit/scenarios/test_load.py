@@ -156,6 +156,11 @@ def test_what_is_no_scenario_at_all(text):
     assert line.startswith("f.yaml:")
 
 
+def test_what_a_key_holds_never_breaks_the_line():
+    (line,) = complaints(GOOD.replace("nics: 3", '"a\\n\\e[31mb": 3'))
+    assert line.startswith("f.yaml:3: network.a��[31mb: unknown key; there is ")
+
+
 def test_every_missing_key_is_told():
     lines = complaints("scenario: x\n")
     words = {line.split("`")[1] for line in lines if line.endswith("is missing")}
