@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from host_agent.connection import Connection
@@ -89,7 +90,5 @@ def _answer(client: socket.socket, **fields: Any) -> None:
 
 
 def _send(client: socket.socket, answer: dict[str, Any]) -> None:
-    try:
+    with suppress(OSError):  # it may have gone without waiting for its answer
         client.sendall(json.dumps(answer).encode() + b"\n")
-    except OSError:
-        pass  # it has gone without waiting for its answer

@@ -29,8 +29,9 @@ from host_agent.connection import Connection, from_key, key_of
 
 VERSION = 1
 _MAGIC = b"TBCX"
-#                     magic version crc key  snd_una rcv_nxt  window  mss wscales flags ts  buffers  locks cc  mac queues
-_HEAD = struct.Struct("!4sHxxI36sII5IHBBBxHI4xIIB3x16s6sxxIII")
+# magic, version, crc | identifier, snd_una, rcv_nxt | window | mss, wscales, flags, timestamp | buffers, locks,
+# congestion control, next hop | lengths of the queues
+_HEAD = struct.Struct("!4sHxxI36sII5IHBBBxIIIB3x16s6sxxIII")
 _SACK, _TIMESTAMPS, _ECN, _WSCALE, _NODELAY = 1, 2, 4, 8, 16
 
 
@@ -91,7 +92,7 @@ class Context:
         values = [
             *(key_of(self.connection), self.snd_una, self.rcv_nxt),
             *(w.snd_wl1, w.snd_wnd, w.max_window, w.rcv_wnd, w.rcv_wup),
-            *(self.mss, self.snd_wscale or 0, self.rcv_wscale or 0, flags, 0, self.timestamp or 0),
+            *(self.mss, self.snd_wscale or 0, self.rcv_wscale or 0, flags, self.timestamp or 0),
             *(self.sndbuf, self.rcvbuf, self.buffer_locks, self.congestion.encode(), self.next_hop),
             *(len(self.sent), len(self.unsent), len(self.received)),
         ]
@@ -106,7 +107,7 @@ class Context:
         _, version, crc, key, una, nxt, *rest = _HEAD.unpack_from(data)
         if version != VERSION:
             raise BadContext(f"context version {version}, this engine has {VERSION}")
-        window, (mss, snd_ws, rcv_ws, flags, _, ts, sndbuf, rcvbuf, locks, cc, mac, *lengths) = (
+        window, (mss, snd_ws, rcv_ws, flags, ts, sndbuf, rcvbuf, locks, cc, mac, *lengths) = (
             rest[:5],
             rest[5:],
         )

@@ -271,11 +271,9 @@ def main() -> int:
     parser.add_argument("--listen", type=Service.parse, action="append", default=[])
     args = parser.parse_args()
     try:
-        steering: Steering
-        if args.team:
-            steering = HostSteering(args.team, args.bus, args.pins)
-        else:
-            steering = NicSteering(args.wire, args.bus[0])
+        steering: Steering = (
+            HostSteering(args.team, args.bus, args.pins) if args.team else NicSteering(args.wire, args.bus[0])
+        )
         control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         control.bind(args.socket)
         control.listen(1)

@@ -289,7 +289,8 @@ def set_up(interface: str) -> None:
 class CarrierWatch:
     """Tells when an interface of this namespace gains or loses its carrier (rtnetlink(7), RTMGRP_LINK).
 
-    `fd` becomes readable; `read()` gives the carrier now. A lost message (ENOBUFS) does no harm: the state is read anew.
+    `fd` becomes readable; `read()` gives the carrier now. A lost message (ENOBUFS) does no harm:
+    the state is read anew.
     """
 
     _IFF_LOWER_UP = 1 << 16

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntFlag
 from pathlib import Path
@@ -48,7 +49,7 @@ class Steering(Protocol):
 
 @dataclass(frozen=True)
 class NicCounts:
-    """Frames: passed to the host, passed to the wire, the NIC's own in and out, and those its TCP had no right to say."""
+    """Frames: passed to the host, passed to the wire, the NIC's own in and out, and what it had no right to say."""
 
     to_host: int
     to_wire: int
@@ -127,7 +128,7 @@ class HostSteering:
         record = self._records.get(connection)
         if record is None:
             return
-        try:
+        with suppress(StaleRecord):  # the connection ended meanwhile: nobody is left to be silenced
             self._records.assign(
                 connection,
                 epoch=record.epoch,
@@ -135,8 +136,6 @@ class HostSteering:
                 offloaded=record.offloaded,
                 stage=Stage.SILENT,
             )
-        except StaleRecord:
-            pass  # the connection ended meanwhile; nobody is left to be silenced
 
     def joining(self, connection: Connection, next_hop: bytes) -> None:
         pass

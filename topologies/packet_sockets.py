@@ -1,10 +1,10 @@
 """Gives the user-space switch's packet sockets room for a burst.
 
-Open vSwitch's own datapath reads each port through an AF_PACKET socket with the kernel's default buffer of 208 KiB, which
-holds 90 frames: what comes while its one thread waits for a CPU is lost, up to a tenth of a 200 Mbit/s stream on two
-cores. A real switch buffers more than that. The default can be changed for the whole machine only, and Open vSwitch has
-no setting; so the sockets are borrowed from the running daemon (pidfd_getfd(2), Linux 5.6) and enlarged. Decides
-nothing else, and touches no socket of another kind.
+Open vSwitch's own datapath reads each port through an AF_PACKET socket with the kernel's default buffer of 208 KiB,
+which holds 90 frames: what comes while its one thread waits for a CPU is lost, up to a tenth of a 200 Mbit/s stream
+on two cores. A real switch buffers more than that. The default can be changed for the whole machine only, and Open
+vSwitch has no setting; so the sockets are borrowed from the running daemon (pidfd_getfd(2), Linux 5.6) and enlarged.
+Decides nothing else, and touches no socket of another kind.
 """
 
 import ctypes

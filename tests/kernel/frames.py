@@ -3,12 +3,12 @@
 Interfaces are veth pairs of the tests' own namespace: a frame written to one end comes in at the other, through tc.
 """
 
-import os
 import select
 import socket
+import struct
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,6 +53,8 @@ def segment(
 class Port:
     """One interface, as a wire tap: frames are written to it and read from it raw."""
 
+    _SOL_PACKET, _VNET_HEADER = 263, 15  # linux/socket.h, linux/if_packet.h
+
     def __init__(self, name: str):
         self.name, self.index = name, socket.if_nametoindex(name)
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))  # ETH_P_ALL
@@ -64,22 +66,27 @@ class Port:
     def send(self, frame: bytes) -> None:
         self._socket.send(frame)
 
-    def read(self, *, until: bytes) -> list[bytes]:
-        """What has come in since the last call, up to and with the frame `until`; raises AssertionError without it."""
-        frames: list[bytes] = []
-        deadline = time.monotonic() + LIMIT
-        while not frames or frames[-1] != until:
-            left = deadline - time.monotonic()
-            assert left > 0 and select.select([self._socket], [], [], left)[0], f"{self.name}: only {frames}"
+    def send_in_pages(self, frame: bytes) -> None:
+        """Like send(), but only the Ethernet header is where a program sees it at once; for more than one page."""
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as s:
+            s.bind((self.name, 0))
+            s.setsockopt(self._SOL_PACKET, self._VNET_HEADER, 1)
+            s.send(struct.pack("=BBHHHH", 0, 0, 14, 0, 0, 0) + frame)  # struct virtio_net_hdr: hdr_len
+
+    def next(self, limit: float = LIMIT) -> bytes | None:
+        """The next frame that comes in, None if none does."""
+        deadline = time.monotonic() + limit
+        while select.select([self._socket], [], [], max(0.0, deadline - time.monotonic()))[0]:
             frame, (_, _, kind, *_) = self._socket.recvfrom(65536)
             if kind != socket.PACKET_OUTGOING:
-                frames.append(frame)
-        return frames
+                return frame
+        return None
 
-    def one(self) -> bytes:
-        """The next frame that comes in."""
-        assert select.select([self._socket], [], [], LIMIT)[0], f"{self.name}: nothing came"
-        return self._socket.recv(65536)
+    def read(self, *, until: bytes) -> list[bytes]:
+        """What has come in since the last call, before the frame `until`, which must come."""
+        frames = list(iter(self.next, until))
+        assert None not in frames, f"{self.name}: {until.hex()} did not come"
+        return frames
 
 
 @contextmanager
@@ -88,9 +95,9 @@ def cables(*names: str) -> Iterator[dict[str, Port]]:
     made: dict[str, Port] = {}
     try:
         for name in names:
-            _ip(f"link add {name} type veth peer name {name}p")
+            _ip(f"link add {name} mtu 9000 type veth peer name {name}p mtu 9000")
             for end in (name, f"{name}p"):
-                Path(f"/proc/sys/net/ipv6/conf/{end}/disable_ipv6").write_text("1")  # it says nothing of its own
+                silence(end)
                 made[end] = Port(end)
         for end in made:
             _ip(f"link set {end} up")
@@ -102,8 +109,9 @@ def cables(*names: str) -> Iterator[dict[str, Port]]:
             _ip(f"link del {name}")
 
 
-def delete_interface(name: str) -> None:
-    _ip(f"link del {name}")
+def silence(name: str) -> None:
+    """The kernel sends no multicast reports of its own on an interface."""
+    Path(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6").write_text("1")
 
 
 def map_sizes(fd: int) -> tuple[int, int]:
@@ -112,12 +120,12 @@ def map_sizes(fd: int) -> tuple[int, int]:
     return int(lines["key_size"]), int(lines["value_size"])
 
 
-def await_true(holds, limit: float = LIMIT) -> None:
-    """Waits for a condition; raises AssertionError when it does not come."""
+def wait_for(holds: Callable[[], bool], limit: float = LIMIT) -> None:
+    """Until a condition holds; raises AssertionError when that takes too long."""
     deadline = time.monotonic() + limit
     while not holds():
         assert time.monotonic() < deadline, "it did not come"
-        os.sched_yield()
+        time.sleep(0.0005)
 
 
 def _ip(command: str) -> None:
