@@ -16,6 +16,7 @@ from host_agent.connection import KEY, Connection, key_of
 
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 _LARGEST = 65536 + 18
+_SHORTEST = 14 + 20 + 4  # Ethernet, IPv4, ports
 
 
 class Hold:
@@ -52,10 +53,12 @@ class Hold:
 def _key(frame: bytes) -> bytes | None:
     """The connection identifier of an Ethernet frame that comes from the peer; None if it is not a TCP segment."""
     kind = frame[12:14]
-    if kind == b"\x08\x00" and frame[23] == 6:
+    if len(frame) < _SHORTEST:
+        return None
+    if kind == b"\x08\x00" and frame[23:24] == b"\x06":
         start = 14 + (frame[14] & 0xF) * 4
         src, dst = _MAPPED + frame[26:30], _MAPPED + frame[30:34]
-    elif kind == b"\x86\xdd" and frame[20] == 6:
+    elif kind == b"\x86\xdd" and frame[20:21] == b"\x06":
         start, src, dst = 54, frame[22:38], frame[38:54]
     else:
         return None

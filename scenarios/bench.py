@@ -172,9 +172,7 @@ class Bench:
         }
         switch |= {"seed": network.seed, "rebalance": network.rebalance}
         listen = f"{CONTROLLER[0]}:{CONTROLLER[1]}"
-        return self._write(
-            "controller", {"listen": listen, "socket": str(self.controller), "switches": [switch]}
-        )
+        return self._write("controller", {"listen": listen, "socket": str(self.controller), "switches": [switch]})
 
     def _agent_config(self) -> str:
         offload = self.scenario.team.offload

@@ -57,9 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         "scenarios", nargs="+", metavar="FILE|DIR|NAME", help="a file, a folder of files, or a name of `list`"
     )
     run.add_argument("--out", type=Path, metavar="DIR", help="for the results (default: results/<UTC time>)")
-    run.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="for example network.rate=100mbit"
-    )
+    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for example network.rate=100mbit")
     run.add_argument("--seed", type=int, metavar="N", help="short for --set seed=N")
     run.set_defaults(do=_run)
 
@@ -105,9 +103,7 @@ def _run(arguments: argparse.Namespace) -> int:
             if interruption.count:
                 break
     if len(jobs) > 1:
-        counts = {
-            verdict: verdicts.count(verdict) for verdict in ("pass", "fail", "error") if verdict in verdicts
-        }
+        counts = {verdict: verdicts.count(verdict) for verdict in ("pass", "fail", "error") if verdict in verdicts}
         left_out = len(jobs) - len(verdicts)
         print(
             ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
@@ -133,9 +129,7 @@ def _jobs(files: Sequence[Path], overrides: Sequence[str], out: Path | None) -> 
         if name in jobs:
             raise CallError(f"{jobs[name].file} and {file} are both called `{name}`; their results would mix")
         if (folder / name).exists():
-            raise CallError(
-                f"{_short(folder / name)} exists; choose another --out, results are never overwritten"
-            )
+            raise CallError(f"{_short(folder / name)} exists; choose another --out, results are never overwritten")
         jobs[name] = launcher.Job(scenario, file, tuple(overrides), folder / name)
     if folder.exists() and not folder.is_dir():
         raise CallError(f"{_short(folder)} is a file; --out names a folder")

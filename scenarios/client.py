@@ -119,9 +119,7 @@ def main() -> int:
     parser.add_argument("--send", type=int, default=0, metavar="BYTES")
     parser.add_argument("--receive", type=int, default=0, metavar="BYTES")
     parser.add_argument("--limit", type=float, default=60.0, metavar="SECONDS", help="for the whole transfer")
-    parser.add_argument(
-        "--idle", type=float, default=30.0, metavar="SECONDS", help="without a byte either way"
-    )
+    parser.add_argument("--idle", type=float, default=30.0, metavar="SECONDS", help="without a byte either way")
     parser.add_argument("--now", action="store_true", help="do not wait for SIGUSR1")
     arguments = parser.parse_args()
     emit = Emitter(arguments.name)

@@ -106,10 +106,4 @@ def _called(given: Any) -> str:
         return f"the number `{given}`"
     if isinstance(given, str):
         return f"the text `{_short(given)}`"
-    return (
-        "a list"
-        if isinstance(given, list)
-        else "a mapping"
-        if isinstance(given, dict)
-        else f"`{_short(given)}`"
-    )
+    return "a list" if isinstance(given, list) else "a mapping" if isinstance(given, dict) else f"`{_short(given)}`"

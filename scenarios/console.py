@@ -173,9 +173,7 @@ def tell(event: Event, names: Mapping[Any, str]) -> str:
         "connected": lambda: f"{name}: connected from {event['src']}:{event['sport']}",
         "step": lambda: _step(event),
         "link": lambda: (
-            f"{event['nic']}: the agent sees its link {'up' if event['up'] else 'down'}"
-            if "nic" in event
-            else ""
+            f"{event['nic']}: the agent sees its link {'up' if event['up'] else 'down'}" if "nic" in event else ""
         ),
         "move": lambda: f"{name}: {event['kind']} {event['from']} → {event['to']} ({event['cause']})",
         "refused": lambda: f"{name}: a move was refused: {event.get('reason')}",

@@ -73,9 +73,7 @@ def parse(text: str, traffic: Sequence[str]) -> Expectation:
     names: dict[str, tuple[str, ...]] = {}
     kind = _kind(tree, traffic, names)
     if kind != "truth":
-        raise ExpectationError(
-            f"`{text}` is a {kind}, not true or false; compare it, for example `{text} >= 1`"
-        )
+        raise ExpectationError(f"`{text}` is a {kind}, not true or false; compare it, for example `{text} >= 1`")
     if not names:
         raise ExpectationError(f"`{text}` measures nothing; name a measurement such as {_example(traffic)}")
     return Expectation(text, tree, names)
@@ -126,11 +124,7 @@ def _quantity(node: ast.expr) -> tuple[Kind, float] | None:
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 1):
         return None
     argument = node.args[0]
-    if (
-        isinstance(argument, ast.Constant)
-        and node.func.id in ("duration", "size", "rate")
-        and not node.keywords
-    ):
+    if isinstance(argument, ast.Constant) and node.func.id in ("duration", "size", "rate") and not node.keywords:
         return node.func.id, float(argument.value)  # type: ignore[return-value, arg-type]
     return None
 
@@ -167,12 +161,8 @@ def _kind(node: ast.expr, traffic: Sequence[str], names: dict[str, tuple[str, ..
                 _only_truth(_kind(value, traffic, names), "and" if isinstance(op, ast.And) else "or")
             return "truth"
         case ast.BinOp(op=op, left=left, right=right) if type(op) in _ARITHMETIC:
-            return _combine(
-                _ARITHMETIC[type(op)][0], _kind(left, traffic, names), _kind(right, traffic, names)
-            )
-        case ast.Compare(left=left, ops=ops, comparators=comparators) if all(
-            type(op) in _COMPARISONS for op in ops
-        ):
+            return _combine(_ARITHMETIC[type(op)][0], _kind(left, traffic, names), _kind(right, traffic, names))
+        case ast.Compare(left=left, ops=ops, comparators=comparators) if all(type(op) in _COMPARISONS for op in ops):
             kinds = [_kind(side, traffic, names) for side in (left, *comparators)]
             for one, other in pairwise(kinds):
                 _alike(one, other)
@@ -245,9 +235,7 @@ def _resolve(path: tuple[str, ...], traffic: Sequence[str]) -> tuple[tuple[str, 
 def nearest(word: str, known: Sequence[str]) -> str:
     """`; did you mean X?`, or `; there is X, Y …` when nothing is near."""
     # nic7 is not a slip for nic2: where only the number is wrong, all that there is says more.
-    near = difflib.get_close_matches(
-        word, [one for one in known if _unnumbered(one) != _unnumbered(word)], n=1
-    )
+    near = difflib.get_close_matches(word, [one for one in known if _unnumbered(one) != _unnumbered(word)], n=1)
     if near:
         return f"; did you mean `{near[0]}`?"
     shown = [*known] if len(known) <= 20 else [known[0], "…", known[-1]]

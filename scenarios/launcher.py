@@ -50,9 +50,7 @@ class Interruption:
         self.count = 0
 
     def __enter__(self) -> "Interruption":
-        self._before = {
-            n: signal.signal(n, self._signal) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        }
+        self._before = {n: signal.signal(n, self._signal) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -63,9 +61,7 @@ class Interruption:
         self.count += 1
 
 
-def run(
-    job: Job, environment: Mapping[str, Any], watcher: Watcher, interruption: Interruption
-) -> verdict.Result:
+def run(job: Job, environment: Mapping[str, Any], watcher: Watcher, interruption: Interruption) -> verdict.Result:
     """Run it and write `result.json`. Raises SandboxError where no sandbox can be made."""
     record = job.out / "events.jsonl"
     (job.out / "logs").mkdir(parents=True)
@@ -101,9 +97,7 @@ def _follow(job: Job, zero: float, watcher: Watcher, interruption: Interruption)
     tail = events.Tail(job.out / "events.jsonl")
     with (job.out / "logs" / "runner.log").open("ab") as log:
         # In a session of its own: Ctrl-C comes to this process alone, which asks the runner to finish.
-        run = sandbox.launch(
-            argv, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
+        run = sandbox.launch(argv, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     asked, give_up = interruption.count, float("inf")
     try:
         while run.poll() is None:

@@ -22,9 +22,7 @@ class LoadError(Exception):
 
     def __init__(self, lines: Sequence[str]) -> None:
         # A key may hold anything, line breaks and a terminal's control characters too.
-        self.lines = [
-            "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line) for line in lines
-        ]
+        self.lines = ["".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line) for line in lines]
         super().__init__("\n".join(self.lines))
 
 
@@ -56,9 +54,7 @@ class Override:
                 data = data.setdefault(word, {}) if isinstance(data, dict) else data[word]
             data[last] = self.value
         except (TypeError, AttributeError, IndexError, KeyError):
-            raise LoadError(
-                [f"--set {self.written}: `{show(self.place)}` leads nowhere in this scenario"]
-            ) from None
+            raise LoadError([f"--set {self.written}: `{show(self.place)}` leads nowhere in this scenario"]) from None
 
 
 def load_file(path: Path | str, overrides: Sequence[str] = ()) -> Scenario:
@@ -135,9 +131,7 @@ def _yaml_reason(error: Exception) -> str:
 def _twice(node: yaml.Node, place: Place, above: frozenset[int] = frozenset()) -> list[tuple[int, Place]]:
     """Keys written twice in one mapping, which YAML's readers silently accept: (line, path)."""
     if id(node) in above:
-        raise LoadError(
-            [f"{node.start_mark.name}:{node.start_mark.line + 1}: {show(place)}: contains itself"]
-        )
+        raise LoadError([f"{node.start_mark.name}:{node.start_mark.line + 1}: {show(place)}: contains itself"])
     above |= {id(node)}
     found: list[tuple[int, Place]] = []
     if isinstance(node, yaml.MappingNode):
@@ -154,9 +148,7 @@ def _twice(node: yaml.Node, place: Place, above: frozenset[int] = frozenset()) -
     return found
 
 
-def _lines(
-    found: Sequence[Complaint], name: str, root: yaml.Node, overrides: Sequence[Override]
-) -> list[str]:
+def _lines(found: Sequence[Complaint], name: str, root: yaml.Node, overrides: Sequence[Override]) -> list[str]:
     """Complaints as text, in the order of the file; those a --set brought about name it."""
     placed = []
     for place, reason in found:

@@ -66,16 +66,20 @@ def measure(events: Sequence[Event]) -> dict[str, dict[str, Any]]:
 
 
 def _run(events: Sequence[Event]) -> dict[str, Any]:
-    times = {
-        event["event"]: float(event["t"])
-        for event in events
-        if event["event"] in ("up", "stopping", "torn_down")
-    }
+    times = {event["event"]: float(event["t"]) for event in events if event["event"] in ("up", "stopping", "torn_down")}
     torn_down = "stopping" in times and "torn_down" in times
     return {
         "bring_up_ms": _ms(times["up"]) if "up" in times else None,
         "tear_down_ms": _ms(times["torn_down"] - times["stopping"]) if torn_down else None,
+        "host_tcp_segments_after_offload": _host_tcp_segments(events),
     }
+
+
+def _host_tcp_segments(events: Sequence[Event]) -> int | None:
+    """The kernel's own count (Tcp InSegs of the server), from the last offload to the end of the run."""
+    offloads = [event for event in events if event["event"] == "move" and event["kind"] == "offload"]
+    ends = [event["host_tcp_segments"] for event in events if event["event"] == "counters" and event["who"] == "agent"]
+    return int(ends[-1] - offloads[-1]["host_tcp_segments"]) if offloads and ends else None
 
 
 def _traffic(story: Story) -> dict[str, Any]:

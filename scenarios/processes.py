@@ -67,9 +67,7 @@ class Children:
     def stop(self, names: Iterable[str] | None = None, within_s: float = 3.0) -> list[str]:
         """SIGTERM to these (or all), at the same time; those left at the deadline are killed and returned."""
         chosen = [
-            self._children.pop(who)
-            for who in list(self._children if names is None else names)
-            if who in self._children
+            self._children.pop(who) for who in list(self._children if names is None else names) if who in self._children
         ]
         for child in chosen:
             if child.process.poll() is None:

@@ -38,9 +38,7 @@ def complaints(scenario: Scenario) -> list[Complaint]:
     found += _traffic(scenario, clients)
     for index, client in enumerate(scenario.captures):
         if client not in clients:
-            found.append(
-                (("captures", index), f"`{client}` is no client of this network{nearest(client, clients)}")
-            )
+            found.append((("captures", index), f"`{client}` is no client of this network{nearest(client, clients)}"))
     for index in range(len(scenario.timeline)):
         found += _step(scenario, index, nics)
     names = list(scenario.traffic)

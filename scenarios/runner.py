@@ -49,10 +49,7 @@ class Play:
         """Until all steps are done and all clients have ended. Raises RunError, TimelineError, LocalError."""
         names = set(self.bench.scenario.traffic)
         deadline = (
-            self.zero
-            + max(t.at for t in self.bench.scenario.traffic.values())
-            + self.bench.scenario.limit
-            + GRACE_S
+            self.zero + max(t.at for t in self.bench.scenario.traffic.values()) + self.bench.scenario.limit + GRACE_S
         )
         while not (self.timeline.finished and names <= self.bench.done):
             now = time.monotonic() - self.zero

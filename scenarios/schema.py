@@ -46,8 +46,7 @@ def _offload_form(written: Any) -> str:
 
 
 Offload = Annotated[
-    Annotated[OffloadAfter, Tag("offload_after")]
-    | Annotated[Literal["never", "at_once"], Tag("offload_word")],
+    Annotated[OffloadAfter, Tag("offload_after")] | Annotated[Literal["never", "at_once"], Tag("offload_word")],
     Discriminator(_offload_form),
 ]
 

@@ -67,9 +67,7 @@ class Check:
             # As bytes: comparing memoryviews goes byte by byte, which is far slower than two copies.
             if self.first_difference is None and bytes(data[: len(wanted)]) != bytes(wanted):
                 pairs = zip(data, wanted, strict=False)
-                self.first_difference = self.bytes + next(
-                    i for i, (got, want) in enumerate(pairs) if got != want
-                )
+                self.first_difference = self.bytes + next(i for i, (got, want) in enumerate(pairs) if got != want)
             if self.first_difference is not None:
                 self.bytes += len(data)  # counted and hashed, compared no more
                 return

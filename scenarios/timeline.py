@@ -105,9 +105,7 @@ class Timeline:
             return word
         if word == "last":
             if self.last is None:
-                raise TimelineError(
-                    f"{self.place()}: `last` is the NIC of the step before, and there is none"
-                )
+                raise TimelineError(f"{self.place()}: `last` is the NIC of the step before, and there is none")
             return self.last
         up = [nic for nic in facts.nics if nic not in facts.down]
         carrier = facts.carrying.get(traffic) if traffic else None
@@ -118,9 +116,7 @@ class Timeline:
             return carrier
         choice = [nic for nic in up if nic != carrier]
         if not choice:
-            raise TimelineError(
-                f"{self.place()}: `{written}` fits no NIC: the link of every other NIC is down"
-            )
+            raise TimelineError(f"{self.place()}: `{written}` fits no NIC: the link of every other NIC is down")
         return random.Random(f"{self.seed}/{self.next}").choice(choice)
 
 

@@ -22,9 +22,7 @@ def judge(scenario: Scenario, events: Sequence[Event], environment: Mapping[str,
     expectations = []
     for text in scenario.expect:
         if reason:
-            expectations.append(
-                {"text": text, "measured": {}, "verdict": "skip", "reason": "the run broke off"}
-            )
+            expectations.append({"text": text, "measured": {}, "verdict": "skip", "reason": "the run broke off"})
             continue
         outcome = expect.evaluate(expect.parse(text, list(scenario.traffic)), measurements)
         expectations.append(

@@ -39,6 +39,10 @@ CAUSES = ("policy", "link_down", "stray", "command")
 RUN: dict[str, tuple[Kind, str]] = {
     "bring_up_ms": ("duration", "from the call to the first traffic"),
     "tear_down_ms": ("duration", "from the last traffic to the end of the last process"),
+    "host_tcp_segments_after_offload": (
+        "count",
+        "segments that the server's own TCP received after the last offload, by the kernel's count (Tcp InSegs)",
+    ),
 }
 
 SUFFIXES: dict[Kind, str] = {"duration": "_ms", "rate": "_mbit"}

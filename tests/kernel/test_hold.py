@@ -1,6 +1,6 @@
 """The hold queue, over a real tap: one connection's frames come out again in order, and only when they are let out.
 
-      tap (frames redirected to it) --> Hold: a queue per connection --> tap, as if they came in
+tap (frames redirected to it) --> Hold: a queue per connection --> tap, as if they came in
 """
 
 import os
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrHopByHop
@@ -89,7 +89,7 @@ def test_nothing_to_release(queue: Queue) -> None:
     order=st.permutations(CONNECTIONS),
     taken=st.integers(0, 40),
 )
-@settings(max_examples=60)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])  # a Hold per example
 def test_a_release_lets_out_its_own_connection_only(tap: int, came, order, taken: int) -> None:
     port = Port(TAP)
     queue = Queue(Hold(tap), port)

@@ -1,7 +1,5 @@
 """Wrong calls and machines that lack something: one line with what, where and the remedy; nothing left."""
 
-# ruff: noqa: E501 (a complaint stays on one line here as it does on the screen)
-
 import os
 import re
 import subprocess
@@ -26,9 +24,7 @@ expect: [download.intact]
 
 def call(*words: str, cwd: Path, **keys: object) -> subprocess.CompletedProcess[str]:
     """./teambed to its end."""
-    return subprocess.run(
-        [ROOT / "teambed", *words], cwd=cwd, capture_output=True, text=True, timeout=120, **keys
-    )  # type: ignore[call-overload, no-any-return]
+    return subprocess.run([ROOT / "teambed", *words], cwd=cwd, capture_output=True, text=True, timeout=120, **keys)  # type: ignore[call-overload, no-any-return]
 
 
 def still_running(folder: Path) -> list[str]:
@@ -132,8 +128,6 @@ def test_not_root(tmp_path: Path) -> None:
         if folder.is_relative_to("/tmp") and folder != Path("/tmp"):
             folder.chmod(0o755)
     python = str(ROOT / ".venv" / "bin" / "python")
-    done = subprocess.run(
-        [python, "-c", code, str(ROOT), str(tmp_path)], capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([python, "-c", code, str(ROOT), str(tmp_path)], capture_output=True, text=True, timeout=60)
     assert one_line(done) == "teambed: needs root to make network namespaces; call it with sudo"
     assert not (tmp_path / "results").exists()

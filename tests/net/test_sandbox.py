@@ -56,9 +56,7 @@ def machine() -> dict[str, object]:
     links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
     return {
         "interfaces": sorted(line.split(":")[1].strip() for line in links.splitlines()),
-        "mounts": sorted(
-            line.split(" ", 4)[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()
-        ),
+        "mounts": sorted(line.split(" ", 4)[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()),
         "named namespaces": sorted(os.listdir("/run/netns")) if os.path.isdir("/run/netns") else [],
         "run directory": os.path.exists(sandbox.RUN_DIR),
         "switch sockets": sorted(map(str, Path("/run").glob("openvswitch/*"))),

@@ -106,9 +106,7 @@ def test_the_client_saw_whole_connections_and_no_reset(library: tuple[object, Pa
 
 def test_the_connection_really_left_the_link_that_failed(library: tuple[object, Path]) -> None:
     """The moves of link_failover: off the NIC whose link went down, to another one."""
-    events = [
-        json.loads(line) for line in (library[1] / "link_failover" / "events.jsonl").read_text().splitlines()
-    ]
+    events = [json.loads(line) for line in (library[1] / "link_failover" / "events.jsonl").read_text().splitlines()]
     (cut,) = [event["nic"] for event in events if event["event"] == "step" and event["do"] == "link_down"]
     moves = [event for event in events if event["event"] == "move"]
     assert [move["kind"] for move in moves][:2] == ["offload", "reload"]
@@ -155,9 +153,7 @@ def start(tmp_path: Path) -> subprocess.Popen[str]:
     (tmp_path / "long.yaml").write_text(LONG)
     pipe = subprocess.PIPE
     call = [TEAMBED, "run", "long.yaml", "--out", "out"]
-    process = subprocess.Popen(
-        call, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True, start_new_session=True
-    )
+    process = subprocess.Popen(call, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
     record = tmp_path / "out" / "short" / "events.jsonl"
     deadline = time.monotonic() + 60
     while not record.exists() or b'"progress"' not in record.read_bytes():

@@ -71,16 +71,12 @@ class Bench:
         return ["nsenter", "-t", self.init, "-n", "-m", "setpriv", "--pdeathsig", "KILL", *command]
 
     def call(self, *command: str) -> str:
-        done = subprocess.run(
-            self.inside(*command), env=self.environment, check=True, capture_output=True, text=True
-        )
+        done = subprocess.run(self.inside(*command), env=self.environment, check=True, capture_output=True, text=True)
         return done.stdout
 
     def start(self, *command: str, stdout: Any = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
         with (self.run / "errors.log").open("ab") as errors:
-            child = subprocess.Popen(
-                self.inside(*command), env=self.environment, stdout=stdout, stderr=errors
-            )
+            child = subprocess.Popen(self.inside(*command), env=self.environment, stdout=stdout, stderr=errors)
         self.children.append(child)
         return child
 
@@ -88,9 +84,7 @@ class Bench:
         config = {
             "listen": "127.0.0.1:6653",
             "socket": str(self.run / "controller.sock"),
-            "switches": [
-                {"dpid": 1, "name": "s1", "seed": SEED, "lags": [{"name": "team0", "ports": list(MEMBERS)}]}
-            ],
+            "switches": [{"dpid": 1, "name": "s1", "seed": SEED, "lags": [{"name": "team0", "ports": list(MEMBERS)}]}],
         }
         (self.run / "controller.json").write_text(json.dumps(config))
         with (self.run / "events.jsonl").open("ab") as events:
@@ -284,9 +278,7 @@ def test_frames_that_are_not_tcp(bench: Bench) -> None:
     assert bench.trace(f"in_port=2,{from_lag}") == [4, 5]
     assert bench.trace(f"in_port=2,dl_src={TEAM},dl_dst={CLIENT},arp") == [4]
     assert bench.trace(f"in_port=2,dl_src={OTHER},dl_dst={TEAM},tcp,nw_src=10.0.0.9,nw_dst=10.0.0.1") == []
-    assert (
-        len(bench.trace(f"in_port=5,dl_src={OTHER},dl_dst={TEAM},udp,nw_src=10.0.0.9,nw_dst=10.0.0.1")) == 1
-    )
+    assert len(bench.trace(f"in_port=5,dl_src={OTHER},dl_dst={TEAM},udp,nw_src=10.0.0.9,nw_dst=10.0.0.1")) == 1
     assert bench.trace(f"in_port=4,dl_src={CLIENT},dl_dst=01:80:c2:00:00:02,dl_type=0x8809") == []
 
 

@@ -95,9 +95,7 @@ def words(path: Path) -> set[str]:
     """The names and the strings in a file's code; comments and docstrings are not code."""
     tree = ast.parse(path.read_text(), str(path))
     prose = {
-        id(node.value)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
     found = set()
     for node in ast.walk(tree):
@@ -119,9 +117,7 @@ def using(root: Path, holds: Callable[[Path], bool], folder: str = "") -> list[s
 
 def importing(root: Path, package: str, folder: str = "") -> list[str]:
     """The files that import a package."""
-    return using(
-        root, lambda path: package in {name.partition(".")[0] for name in imports(root, path)}, folder
-    )
+    return using(root, lambda path: package in {name.partition(".")[0] for name in imports(root, path)}, folder)
 
 
 def crossings(root: Path) -> list[str]:

@@ -39,9 +39,7 @@ class FakeTable:
                 self.rules[change.key] = change.actions
             elif change.wide:
                 table, wanted = change.key.table, set(change.key.match)
-                self.rules = {
-                    k: v for k, v in self.rules.items() if k.table != table or not wanted <= set(k.match)
-                }
+                self.rules = {k: v for k, v in self.rules.items() if k.table != table or not wanted <= set(k.match)}
             else:
                 del self.rules[change.key]  # a flow that is not there: the caller has lost count
 
@@ -117,14 +115,8 @@ def arp(in_port: int, src: str, dst: str = EVERYBODY) -> Frame:
 
 def some_connections(count: int = 60) -> list[Connection]:
     rng = random.Random(5)
-    v4 = [
-        connection(f"10.0.0.{rng.randrange(2, 250)}", rng.randrange(1, 65536), "10.0.0.1", 80)
-        for _ in range(count)
-    ]
-    v6 = [
-        connection(f"fd00::{rng.randrange(2, 250)}", rng.randrange(1, 65536), "fd00::1", 80)
-        for _ in range(count)
-    ]
+    v4 = [connection(f"10.0.0.{rng.randrange(2, 250)}", rng.randrange(1, 65536), "10.0.0.1", 80) for _ in range(count)]
+    v6 = [connection(f"fd00::{rng.randrange(2, 250)}", rng.randrange(1, 65536), "fd00::1", 80) for _ in range(count)]
     return v4 + v6
 
 

@@ -52,9 +52,7 @@ def test_list_names_the_library(capsys):
 def test_every_file_is_checked_before_the_first_runs(capsys):
     Path("a.yaml").write_text(GOOD)
     Path("b.yaml").write_text(GOOD.replace("failover", "other").replace("1MB", "1"))
-    assert wrong(capsys, "run", "a.yaml", "b.yaml").startswith(
-        "b.yaml:9: traffic.download.receive: `1` has no unit"
-    )
+    assert wrong(capsys, "run", "a.yaml", "b.yaml").startswith("b.yaml:9: traffic.download.receive: `1` has no unit")
 
 
 def test_two_scenarios_of_one_name(capsys):
@@ -84,23 +82,16 @@ def test_an_empty_folder(capsys):
 
 def test_seed_is_a_set(capsys):
     Path("a.yaml").write_text(GOOD)
-    assert (
-        wrong(capsys, "run", "a.yaml", "--seed", "-1")
-        == "--set seed=-1: seed: -1 is out of range; use at least 0"
-    )
+    assert wrong(capsys, "run", "a.yaml", "--seed", "-1") == "--set seed=-1: seed: -1 is out of range; use at least 0"
 
 
 def test_a_wrong_override_is_told_once(capsys):
     Path("a.yaml").write_text(GOOD)
     Path("b.yaml").write_text(GOOD.replace("failover", "other"))
-    assert wrong(capsys, "run", ".", "--set", "network.nics=0").startswith(
-        "--set network.nics=0: network.nics: "
-    )
+    assert wrong(capsys, "run", ".", "--set", "network.nics=0").startswith("--set network.nics=0: network.nics: ")
 
 
-@pytest.mark.parametrize(
-    "argv", [[], ["fly"], ["run"], ["run", "x", "--bogus"], ["run", "x", "--seed", "many"]]
-)
+@pytest.mark.parametrize("argv", [[], ["fly"], ["run"], ["run", "x", "--bogus"], ["run", "x", "--seed", "many"]])
 def test_argparse_refuses_with_the_same_status(argv, capsys):
     with pytest.raises(SystemExit) as ended:
         main(argv)

@@ -65,9 +65,7 @@ def test_live_updates_one_line():
     out = io.StringIO()
     console = Console(SCENARIO, out, live=True)
     for step in range(1, 5):
-        console.see(
-            [ev(step / 2, "progress", traffic="download", dir="receive", bytes=step * 10_000_000, gap_ms=1)]
-        )
+        console.see([ev(step / 2, "progress", traffic="download", dir="receive", bytes=step * 10_000_000, gap_ms=1)])
     text = out.getvalue()
     assert "\n" not in text
     assert text.count("\r") == 4

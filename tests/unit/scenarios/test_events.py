@@ -8,9 +8,7 @@ from scenarios import events
 
 
 def emitter(path):
-    return events.Emitter(
-        "me", os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), zero=time.monotonic() - 5
-    )
+    return events.Emitter("me", os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), zero=time.monotonic() - 5)
 
 
 def test_form(tmp_path):

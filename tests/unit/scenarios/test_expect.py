@@ -143,11 +143,7 @@ WORDS = st.sampled_from(
 )
 
 
-@given(
-    st.lists(WORDS, max_size=14).map(" ".join)
-    | st.lists(WORDS, max_size=14).map("".join)
-    | st.text(max_size=60)
-)
+@given(st.lists(WORDS, max_size=14).map(" ".join) | st.lists(WORDS, max_size=14).map("".join) | st.text(max_size=60))
 def test_any_text_is_judged_or_refused(text):
     """Neither a crash nor anything else than a verdict comes out of any text."""
     try:

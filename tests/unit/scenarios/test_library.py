@@ -19,6 +19,4 @@ def test_right(file):
     assert scenario.about.endswith(".")
     assert any(set("┌├└") & set(line) for line in file.read_text().splitlines() if line.startswith("#"))
     for name in scenario.traffic:
-        assert any(f"{name}.intact" in text for text in scenario.expect), (
-            f"nobody asks whether {name} is intact"
-        )
+        assert any(f"{name}.intact" in text for text in scenario.expect), f"nobody asks whether {name} is intact"

@@ -148,9 +148,7 @@ def test_all_mistakes_are_told_in_the_order_of_the_file():
     assert [line.split(": ")[0] for line in complaints(text)] == ["f.yaml:9", "f.yaml:13", "f.yaml:16"]
 
 
-@pytest.mark.parametrize(
-    "text", ["", "# nothing\n", "---\n", "[]", "just text", "3", "a: 1\n---\nb: 2\n", "&a [*a]"]
-)
+@pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "[]", "just text", "3", "a: 1\n---\nb: 2\n", "&a [*a]"])
 def test_what_is_no_scenario_at_all(text):
     (line,) = complaints(text)
     assert line.startswith("f.yaml:")
@@ -168,9 +166,7 @@ def test_every_missing_key_is_told():
 
 
 def test_set():
-    scenario = load(
-        GOOD, "f.yaml", ["network.rate=1gbit", "seed=7", "timeline.0.at=2s", "team.offload=never"]
-    )
+    scenario = load(GOOD, "f.yaml", ["network.rate=1gbit", "seed=7", "timeline.0.at=2s", "team.offload=never"])
     assert (scenario.network.rate, scenario.seed, scenario.timeline[0].at) == (10**9, 7, 2.0)
     assert scenario.team.offload == "never"
 
@@ -208,9 +204,7 @@ def test_a_file_that_is_not_text(tmp_path):
 
 
 LINES = GOOD.splitlines(keepends=True)
-DAMAGE = st.tuples(
-    st.integers(0, len(GOOD)), st.integers(0, 4), st.text("{}[]:,-&*!|>'\"\n\t #x1s.()", max_size=4)
-)
+DAMAGE = st.tuples(st.integers(0, len(GOOD)), st.integers(0, 4), st.text("{}[]:,-&*!|>'\"\n\t #x1s.()", max_size=4))
 
 
 @given(st.lists(DAMAGE, min_size=1, max_size=4))

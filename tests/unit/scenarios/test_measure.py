@@ -168,5 +168,19 @@ def test_the_run_itself():
     assert measure([ev(1.25, "up"), ev(5.0, "stopping"), ev(5.5, "torn_down")])["run"] == {
         "bring_up_ms": 1250.0,
         "tear_down_ms": 500.0,
+        "host_tcp_segments_after_offload": None,
     }
-    assert measure([])["run"] == {"bring_up_ms": None, "tear_down_ms": None}
+    assert set(measure([])["run"].values()) == {None}
+
+
+def test_what_the_servers_tcp_received_is_the_kernels_count_since_the_last_offload() -> None:
+    events = [
+        move(1.0, "offload", "policy", host_tcp_segments=20),
+        move(2.0, "offload", "policy", host_tcp_segments=30),
+        move(3.0, "reload", "stray", host_tcp_segments=31),
+        ev(9.0, "counters", nics={}, host_tcp_segments=35) | {"who": "agent"},
+        ev(9.1, "counters", own_in=7) | {"who": "nic0"},
+    ]
+    assert measure(events)["run"]["host_tcp_segments_after_offload"] == 5
+    assert measure(events[:3])["run"]["host_tcp_segments_after_offload"] is None
+    assert measure(events[2:])["run"]["host_tcp_segments_after_offload"] is None

@@ -73,8 +73,6 @@ def test_shown_milliseconds(milliseconds, shown):
     assert units.show_ms(milliseconds) == shown
 
 
-@pytest.mark.parametrize(
-    ("size", "shown"), [(12, "12 B"), (64_000, "64.0 KB"), (1e8, "100.0 MB"), (2e9, "2.0 GB")]
-)
+@pytest.mark.parametrize(("size", "shown"), [(12, "12 B"), (64_000, "64.0 KB"), (1e8, "100.0 MB"), (2e9, "2.0 GB")])
 def test_shown_sizes(size, shown):
     assert units.show_size(size) == shown

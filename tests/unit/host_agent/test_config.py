@@ -1,0 +1,65 @@
+"""The agent's configuration: what is wrong with a file is said in one line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from host_agent.config import AgentConfig, ConfigError
+
+GOOD = {
+    "control": "agent.sock",
+    "pins": "/run/bpf",
+    "host": {"socket": "host.sock"},
+    "nics": [{"name": f"nic{n}", "bus": f"bus{n}", "socket": f"nic{n}.sock"} for n in range(3)],
+    "offload": {"after_bytes": 65536},
+}
+
+
+def load(path: Path, text: str) -> AgentConfig:
+    path.write_text(text)
+    return AgentConfig.load(path)
+
+
+def test_a_good_file(tmp_path: Path) -> None:
+    config = load(tmp_path / "agent.json", json.dumps(GOOD))
+    assert [nic.bus for nic in config.nics] == ["bus0", "bus1", "bus2"]
+    assert config.offload.after_bytes == 65536
+    assert config.model_dump() == GOOD
+
+
+@pytest.mark.parametrize("after", [None, 0, 10**12])
+def test_offload(tmp_path: Path, after: int | None) -> None:
+    config = load(tmp_path / "agent.json", json.dumps(GOOD | {"offload": {"after_bytes": after}}))
+    assert config.offload.after_bytes == after
+
+
+NIC = GOOD["nics"][0]
+BAD = {
+    "no JSON": ("{", ""),
+    "no object": ("[]", ""),
+    "empty": ("", ""),
+    "missing": (json.dumps({k: v for k, v in GOOD.items() if k != "pins"}), "pins"),
+    "unknown key": (json.dumps(GOOD | {"pin": "x"}), "pin"),
+    "unknown key of a NIC": (json.dumps(GOOD | {"nics": [NIC | {"wire": "w"}]}), "nics.0.wire"),
+    "no NIC": (json.dumps(GOOD | {"nics": []}), "nics"),
+    "too many NICs": (json.dumps(GOOD | {"nics": [NIC] * 17}), "nics"),
+    "negative": (json.dumps(GOOD | {"offload": {"after_bytes": -1}}), "offload.after_bytes"),
+    "no threshold": (json.dumps(GOOD | {"offload": {}}), "offload.after_bytes"),
+    "wrong type": (json.dumps(GOOD | {"host": "host.sock"}), "host"),
+}
+
+
+@pytest.mark.parametrize(("text", "place"), BAD.values(), ids=BAD)
+def test_a_bad_file(tmp_path: Path, text: str, place: str) -> None:
+    path = tmp_path / "agent.json"
+    with pytest.raises(ConfigError) as error:
+        load(path, text)
+    line = str(error.value)
+    assert line.startswith(f"{path}: {place}")
+    assert "\n" not in line
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"agent\.json: No such file or directory$"):
+        AgentConfig.load(tmp_path / "agent.json")

@@ -1,0 +1,242 @@
+"""The relay carries both directions to their ends, and knows to the byte what it holds.
+
+application --- channel [ relay ] tcp --- peer          socket pairs; TCP over loopback where a reset matters
+"""
+
+import os
+import random
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from host_agent.relay import Pipes, Relay, StreamBroken
+
+
+class CountingPipes(Pipes):
+    """Knows how many are lent."""
+
+    lent = 0
+    most = 0
+
+    def borrow(self) -> tuple[int, int]:
+        self.lent += 1
+        self.most = max(self.most, self.lent)
+        return super().borrow()
+
+    def give_back(self, pipe: tuple[int, int]) -> None:
+        with pytest.raises(BlockingIOError):
+            os.read(pipe[0], 1)  # an empty one, or its bytes would go to somebody else
+        self.lent -= 1
+        super().give_back(pipe)
+
+
+@dataclass
+class Bench:
+    application: socket.socket
+    channel: socket.socket
+    tcp: socket.socket
+    peer: socket.socket
+    pipes: CountingPipes = field(default_factory=CountingPipes)
+
+    def __post_init__(self) -> None:
+        for end in (self.application, self.channel, self.tcp, self.peer):
+            end.setblocking(False)
+        self.relay = Relay(self.tcp, self.channel, self.pipes)
+
+    def close(self) -> None:
+        for end in (self.application, self.channel, self.tcp, self.peer):
+            end.close()
+        self.relay.outward.drop()
+        self.relay.inward.drop()
+        assert self.pipes.lent == 0
+        for pipe in self.pipes._free:
+            for fd in pipe:
+                os.close(fd)
+
+    def settle(self) -> None:
+        while self.relay.pump():
+            pass
+
+
+def over_tcp() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        peer = socket.create_connection(listener.getsockname())
+        return listener.accept()[0], peer
+
+
+@pytest.fixture(params=[socket.socketpair, over_tcp], ids=["unix", "tcp"])
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    one = Bench(*socket.socketpair(), *request.param())
+    yield one
+    one.close()
+
+
+def read(s: socket.socket) -> bytes:
+    """All there is now."""
+    data = b""
+    try:
+        while part := s.recv(1 << 20):
+            data += part
+    except BlockingIOError:
+        pass
+    return data
+
+
+def ended(s: socket.socket) -> bool:
+    try:
+        return s.recv(1) == b""
+    except BlockingIOError:
+        return False
+
+
+def fill(s: socket.socket, data: bytes) -> int:
+    """Writes until the socket takes no more; the number of bytes."""
+    taken = 0
+    try:
+        while taken < len(data):
+            taken += s.send(data[taken : taken + 65536])
+    except BlockingIOError:
+        pass
+    return taken
+
+
+def test_both_ways(bench: Bench) -> None:
+    bench.application.sendall(b"answer")
+    bench.peer.sendall(b"question")
+    bench.settle()
+    assert (read(bench.peer), read(bench.application)) == (b"answer", b"question")
+    assert (bench.relay.outward.total, bench.relay.inward.total) == (6, 8)
+    assert not bench.relay.done
+
+
+def test_a_pipe_is_lent_only_while_it_holds_bytes(bench: Bench) -> None:
+    for _ in range(5):
+        bench.peer.sendall(b"x")
+        bench.settle()
+        assert bench.pipes.lent == 0
+    assert bench.pipes.most == 1
+    assert len(bench.pipes._free) == 1
+
+
+def test_much_through_little(bench: Bench) -> None:
+    """Twenty megabytes through a slow sink: every byte once, in order."""
+    data, sent, got = random.Random(1).randbytes(20_000_000), 0, bytearray()
+    while len(got) < len(data):
+        sent += fill(bench.application, data[sent : sent + 3_000_000])
+        bench.relay.pump(100_000)
+        try:
+            got += bench.peer.recv(70_000)
+        except BlockingIOError:
+            bench.settle()
+    assert got == data
+    assert bench.relay.outward.total == len(data)
+
+
+@pytest.mark.parametrize("first", ["application", "peer"])
+def test_each_end_may_close_its_direction_first(bench: Bench, first: str) -> None:
+    closing, other = (bench.application, bench.peer) if first == "application" else (bench.peer, bench.application)
+    closing.sendall(b"last words")
+    closing.shutdown(socket.SHUT_WR)
+    bench.settle()
+    assert read(other) == b"last words"
+    assert ended(other)
+    assert not bench.relay.done
+    for n in range(3):  # the other direction goes on
+        other.sendall(b"more%d" % n)
+        bench.settle()
+        assert read(closing) == b"more%d" % n
+    other.shutdown(socket.SHUT_WR)
+    bench.settle()
+    assert ended(closing)
+    assert bench.relay.done
+    assert bench.pipes.lent == 0
+
+
+def test_an_end_waits_for_the_bytes_before_it(bench: Bench) -> None:
+    sent = 0
+    while part := fill(bench.application, bytes(1 << 20)):
+        sent += part
+        bench.settle()
+    bench.application.shutdown(socket.SHUT_WR)
+    bench.settle()
+    assert not bench.relay.outward.done
+    got = 0
+    while not bench.relay.outward.done:
+        got += len(read(bench.peer))
+        bench.settle()
+    assert got + len(read(bench.peer)) == sent
+    assert ended(bench.peer)
+
+
+@given(st.integers(0, 3_000_000), st.integers(0, 2_000_000))
+@settings(max_examples=30)
+def test_take_held_gives_what_is_neither_here_nor_there(size: int, taken: int) -> None:
+    """Carried, held and not yet taken are together what was sent, whenever it is asked."""
+    bench = Bench(*socket.socketpair(), *socket.socketpair())
+    try:
+        data = random.Random(size).randbytes(size)
+        sent = fill(bench.application, data)
+        bench.settle()
+        arrived = bytearray()
+        while len(arrived) < min(taken, sent):
+            part = read(bench.peer)
+            if not part:
+                break
+            arrived += part
+            bench.settle()
+        carried = bench.relay.outward.total
+        held = bench.relay.outward.take_held()
+        arrived += read(bench.peer)
+        assert len(arrived) == carried
+        assert bytes(arrived) + held + read(bench.channel) == data[:sent]
+        assert bench.relay.outward.take_held() == b""
+        assert bench.pipes.lent == 0
+    finally:
+        bench.close()
+
+
+def test_held_bytes_are_there_when_the_sink_is_full(bench: Bench) -> None:
+    """The case that the one above must not miss."""
+    data, sent = random.Random(2).randbytes(30_000_000), 0
+    while part := fill(bench.peer, data[sent:]):
+        sent += part
+        bench.settle()
+    assert sent < len(data)
+    assert not bench.relay.pump()
+    carried = bench.relay.inward.total
+    held = bench.relay.inward.take_held()
+    assert held == data[carried : carried + len(held)]
+    assert held
+
+
+@pytest.mark.parametrize("writing", [False, True], ids=["read", "write"])
+def test_a_reset_breaks_the_stream(writing: bool) -> None:
+    bench = Bench(*socket.socketpair(), *over_tcp())
+    try:
+        if writing:  # something is held when the reset comes
+            while fill(bench.application, bytes(1 << 20)):
+                bench.settle()
+        bench.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        bench.peer.close()
+        with pytest.raises(StreamBroken, match=r"^peer: "):
+            bench.settle()
+    finally:
+        bench.close()
+
+
+def test_an_application_that_is_gone_breaks_the_stream(bench: Bench) -> None:
+    bench.application.close()
+    bench.peer.sendall(b"anybody there?")
+    with pytest.raises(StreamBroken, match=r"^application: Broken pipe$"):
+        bench.settle()
+
+
+def test_a_budget_is_kept_so_that_others_have_their_turn(bench: Bench) -> None:
+    fill(bench.application, bytes(1 << 20))
+    assert bench.relay.outward.pump(1)
+    assert 0 < bench.relay.outward.total <= 256 * 1024
