@@ -85,9 +85,12 @@ class Agent:
             for message in self._peers[place].receive():
                 self._message(place, message)
         except PeerGone as gone:
-            self.loop.unwatch(self._peers[place].fd)
-            self._peers.pop(place).close()
+            peer = self._peers.pop(place)
+            self.loop.unwatch(peer.fd)
+            peer.close()
             emit(WHO, "engine_gone", engine=self._name(place), reason=str(gone))
+            for steps in peer.unanswered():
+                self._step(steps, _gone(self._name(place)))
             if place != HOST:
                 self._link(place, up=False)
 
@@ -184,8 +187,7 @@ class Agent:
                 reply = None
                 peer = self._peers.get(ask.engine)
                 if peer is None:
-                    gone = f"the engine of {self._name(ask.engine)} is gone"
-                    reply = Message("reply", {"error": gone}, channel=ask.message.channel)
+                    reply = _gone(self._name(ask.engine), ask.message.channel)
                 elif ask.reply:
                     peer.ask(ask.message, steps)
                     return
@@ -332,6 +334,11 @@ class Agent:
             facts |= {"host_segments": r.host_segments, "host_segments_while_offloaded": leaked}
             emit(WHO, "record", **connection.fields(), **facts)
         emit(WHO, "counters", nics=self.describe_counters(), host_tcp_segments=kernel.tcp_in_segments())
+
+
+def _gone(engine: str, channel: int | None = None) -> Message:
+    """What an engine that is gone would have answered."""
+    return Message("reply", {"error": f"the engine of {engine} is gone"}, channel=channel)
 
 
 def main() -> int:

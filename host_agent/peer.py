@@ -46,6 +46,10 @@ class EnginePeer:
         """The move that waits for this reply."""
         return self._waiting.pop(reply.fields["re"], None)
 
+    def unanswered(self) -> list[Steps]:
+        """The moves that still wait for this engine."""
+        return list(self._waiting.values())
+
     def flush(self) -> bool:
         """Sends what the socket did not take before; True when nothing is left."""
         return self._link.flush()

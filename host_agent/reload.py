@@ -17,6 +17,7 @@ insides; what engines are to do is yielded, and their replies are sent in.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
@@ -87,6 +88,7 @@ def move(plan: Plan, records: Records, hold: Hold) -> Steps:
     connection = plan.connection
     outcome = Outcome(plan, plan.source)
     clock = _Clock(outcome.parts)
+    channel: int | None = None
     record = records.get(connection)
     if record is None or record.stage is not Stage.SETTLED:
         outcome.reason = "no record" if record is None else "a move is under way"
@@ -112,14 +114,17 @@ def move(plan: Plan, records: Records, hold: Hold) -> Steps:
             if place == HOST:
                 _set(records, connection, here, stage=Stage.HELD)
             request = {"resend": plan.resend, "probe": plan.resend}
-            answer = yield Ask(place, Message("restore", request, saved.body, channel))
+            passed_on, channel = channel, None
+            answer = yield Ask(place, Message("restore", request, saved.body, passed_on))
             if "error" not in answer.fields:
                 outcome.target = place
                 break
             outcome.reason, channel = answer.fields["error"], answer.channel
         clock.lap("restore")
         if outcome.target is None:
+            # The held frames go to the host's TCP, which knows no such connection and tells the peer.
             records.delete(connection)
+            outcome.held_frames += hold.release(connection)
             return outcome
         _set(records, connection, here, stage=Stage.HELD, moved=True)
         _settle(records, connection, replace(here, epoch=record.epoch + 1), hold, outcome)
@@ -129,6 +134,10 @@ def move(plan: Plan, records: Records, hold: Hold) -> Steps:
         clock.lap("release")
     except StaleRecord as stale:
         outcome.reason = str(stale)
+        outcome.held_frames += hold.release(connection)
+    finally:
+        if channel is not None:
+            os.close(channel)  # nobody took the connection: its application must not wait for ever
     return outcome
 
 

@@ -27,7 +27,7 @@ from host_agent.records import Records, StaleRecord, Team
 
 HOLD = "hold0"
 
-_STEER = struct.Struct("=I6s2x5Q")
+_STEER = struct.Struct("=I6s6x5Q")
 _PORTS = struct.Struct("=II5Q")
 _ZERO = bytes(4)
 

@@ -95,7 +95,9 @@ class Link:
         while True:
             try:
                 fds = array.array("i")
-                packet, ancillary, flags, _ = self._socket.recvmsg(_PACKET, socket.CMSG_SPACE(2 * fds.itemsize))
+                packet, ancillary, flags, _ = self._socket.recvmsg(
+                    _PACKET, socket.CMSG_SPACE(2 * fds.itemsize), socket.MSG_CMSG_CLOEXEC
+                )
             except BlockingIOError:
                 return
             except OSError as error:
@@ -120,20 +122,25 @@ class Link:
 
 
 def _parse(packet: bytes, fds: list[int]) -> Message:
+    """Takes over the packet's descriptors: the channel goes into the message, all others are closed."""
     head, _, body = packet.partition(b"\0")
+    announced = iter(fds)
+    channel = None
     try:
         fields = json.loads(head)
         verb, has_channel, size = fields.pop("verb"), fields.pop("channel"), fields.pop("size", None)
-        channel = fds.pop(0) if has_channel else None
+        expected = next(announced) if has_channel else None
         if size is not None:
-            memory = fds.pop(0)
-            with open(memory, "rb") as file:
+            with open(next(announced), "rb", closefd=False) as file:
                 file.seek(0)
                 body = file.read()
             if len(body) != size:
                 raise ValueError(f"body of {len(body)} bytes, {size} announced")
+        channel = expected
         return Message(verb, fields, body, channel)
-    except (ValueError, KeyError, IndexError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+        raise PeerGone(f"not a message of this protocol: {error!r}") from None
+    finally:
         for fd in fds:
-            os.close(fd)
-        raise PeerGone(f"not a message of this protocol: {error}") from None
+            if fd != channel:
+                os.close(fd)

@@ -56,7 +56,7 @@ static __always_inline bool read_tcp(struct __sk_buff *skb, struct frame *f, boo
 {
 	struct connection id;
 	struct ports_and_flags *tcp;
-	const long need = sizeof(struct ethhdr) + sizeof(struct ipv6hdr) + sizeof(*tcp);
+	const long need = sizeof(struct ethhdr) + 60 + sizeof(*tcp); /* 60: IPv4 with all its options */
 
 	long have = (void *)(long)skb->data_end - (void *)(long)skb->data;
 	if (have < need && have < skb->len)

@@ -21,7 +21,7 @@ enum { WIRE_IN = 1, BUS_IN = 2, OUT = 4 }; /* steering.py: Steer */
 struct steer {
 	__u32 allowed;
 	__u8 next_hop[ETH_ALEN]; /* the neighbour travels with the context: the NIC's kernel need not resolve it */
-	__u8 pad[2];
+	__u8 pad[6];
 	__u64 frames_in, bytes_in, frames_out, bytes_out;
 	__u64 last_seen; /* CLOCK_MONOTONIC, ns */
 };
@@ -58,8 +58,10 @@ static __always_inline bool take(struct __sk_buff *skb, struct nic_ports *p, __u
 	if (!read_tcp(skb, &f, false))
 		return false;
 	struct steer *s = bpf_map_lookup_elem(&offloads, &f.id);
-	/* A SYN opens a new connection; only the host listens. */
-	if (!s || !(s->allowed & door) || (f.flags & (SYN | ACK)) == SYN)
+	if (!s || !(s->allowed & door))
+		return false;
+	/* A SYN opens a new connection, and only the host listens; one that the host sends on is ours all the same. */
+	if (door == WIRE_IN && (f.flags & (SYN | ACK)) == SYN)
 		return false;
 	add(&s->frames_in, 1);
 	add(&s->bytes_in, skb->len);

@@ -4,7 +4,6 @@ The kernel runs each program over one frame (BPF_PROG_TEST_RUN). Which interface
 way: the counters tell the action here, and test_steering.py sees the frames come out.
 """
 
-import os
 import struct
 import time
 from dataclasses import dataclass, replace
@@ -52,8 +51,8 @@ class FramePath:
     def clear(self, team: Team) -> None:
         for connection, _ in list(self.records.all()):
             self.records.delete(connection)
-        self.records.team = team
         self.reports()
+        self.records.team = team
 
     def reports(self) -> list[Report]:
         """Those made since the last call."""
@@ -104,13 +103,8 @@ class Vector:
     report_every: int = 0
 
     def frame(self) -> bytes:
-        return segment(
-            self.connection,
-            flags=self.flags,
-            payload=bytes(self.payload),
-            options=b"\x01" * self.options,
-            mac=self.mac.hex(":"),
-        )
+        parts = {"payload": bytes(self.payload), "options": b"\x01" * self.options, "mac": self.mac.hex(":")}
+        return segment(self.connection, flags=self.flags, **parts)
 
 
 @st.composite
@@ -188,12 +182,9 @@ def compare(path: FramePath, v: Vector) -> tuple[Block, Action]:
 
     epoch = v.record.epoch if v.record else 0
     told = [(r.connection, r.kind, r.nic, r.epoch) for r in path.reports() if started <= r.at <= ended]
-    due_at = expected.record.nic if expected.record else v.nic
-    assert (
-        told
-        == [(v.connection, ReportKind.STRAY, v.nic, epoch)] * expected.stray
-        + [(v.connection, ReportKind.DUE, due_at, epoch)] * expected.due
-    )
+    nic = expected.record.nic if expected.record else v.nic
+    due = [(v.connection, ReportKind.DUE, nic, epoch)] * expected.due
+    assert told == [(v.connection, ReportKind.STRAY, v.nic, epoch)] * expected.stray + due
     return expected.block, expected.action
 
 
@@ -204,10 +195,8 @@ def test_the_program_decides_as_the_text(path: FramePath, v: Vector) -> None:
     compare(path, v)
 
 
-HERE, THERE = (
-    Record(2, epoch=7),
-    Record(5, epoch=7),
-)  # a record that names NIC 2, where frames come in, and another
+# A record that names NIC 2, where frames come in, and one that names another.
+HERE, THERE = Record(2, epoch=7), Record(5, epoch=7)
 ON = {"offloaded": True}
 TABLE = {
     "402-404-no-record": (None, ACK, Block.NEW, Action.UP),
@@ -293,9 +282,6 @@ def test_a_bus_that_is_no_nic_of_the_team_is_dropped(empty: FramePath) -> None:
     empty.records.set_bus(LOOPBACK, MAX_NICS)
     assert empty.object.program("bus_in").run(frame=segment(V4))[0] == SHOT
     assert list(empty.records.all()) == []
-
-
-# -- assign -----------------------------------------------------------------------------------------------------------
 
 
 @given(st.integers(0, 2**32 - 1), NICS, st.booleans(), st.sampled_from(Stage), st.booleans())
@@ -396,11 +382,8 @@ def test_hold_in(empty: FramePath, stage: Stage) -> None:
     empty.records.put(V4, replace(THERE, offloaded=True, stage=stage))
     empty.records.put(V6, replace(THERE, stage=stage))
     gone = V4._replace(sport=1)
-    assert [empty.run("hold_in", segment(c)) for c in (V4, V6, gone)] == [
-        (REDIRECT, 0),
-        (REDIRECT, RELEASED),
-        (REDIRECT, RELEASED),
-    ]
+    answers = [(REDIRECT, 0), (REDIRECT, RELEASED), (REDIRECT, RELEASED)]
+    assert [empty.run("hold_in", segment(c)) for c in (V4, V6, gone)] == answers
     assert empty.run("hold_in", bytes(OTHER["udp"]))[0] == SHOT
 
 
@@ -410,7 +393,6 @@ def test_layouts(path: FramePath) -> None:
         fd = path.object.map(name, *sizes).fd
         if name != "reports":  # a ring buffer has no values; a report of another size would not unpack
             assert map_sizes(fd) == sizes, name
-    assert os.fstat(path.object.program("assign").fd)
     record = Record(15, True, Stage.SILENT, True, 2**32 - 1, b"\1\2\3\4\5\6", *range(2**64 - 9, 2**64))
     path.records.put(V6, record)
     assert path.records.get(V6) == record

@@ -61,21 +61,21 @@ class Bench:
         return held
 
     # as engines
-    def answer(self, ask: Ask, number: int) -> Message:
+    def answer(self, ask: Ask, channel: int | None) -> Message:
         self.asked.append(ask)
         self._step(f"{ask.message.verb} {ask.engine}")
         if ask.message.verb == "save":
             assert self.record is None or self.record.stage is Stage.HELD
             if not self.saves:
                 return Message("reply", {"error": "state FIN-WAIT-1"})
-            return Message("reply", dict(SAVED), CONTEXT, number)
+            return Message("reply", dict(SAVED), CONTEXT, channel)
         self.channels.append(ask.message.channel)
         if ask.engine in self.refusing:  # the channel comes back, by another number when there is one
             back = self.come_back.pop(0) if self.come_back else ask.message.channel
             return Message("reply", {"error": f"{ask.engine} is full"}, channel=back)
         return Message("reply", {})
 
-    def run(self, plan: Plan, channel: int = 1000) -> Outcome:
+    def run(self, plan: Plan, channel: int | None = None) -> Outcome:
         steps = move(plan, self, self)  # type: ignore[arg-type]
         reply = None
         while True:
@@ -138,7 +138,7 @@ def test_an_upload_lets_the_host_speak_before_it_restores() -> None:
 @pytest.mark.parametrize("resend", [False, True])
 def test_what_the_engines_are_asked(resend: bool) -> None:
     bench = Bench(on(1))
-    bench.run(plan(1, 2, resend=resend))
+    bench.run(plan(1, 2, resend=resend), channel=1000)
     save, restore, release = (ask.message for ask in bench.asked)
     assert save.fields == {"connection": ONE, "next_hop": MAC.hex()}
     assert restore.fields["resend"] is resend
@@ -166,7 +166,7 @@ def test_a_save_that_is_refused_leaves_everything_as_it_was(source: int) -> None
 
 def test_a_context_that_is_refused_goes_to_the_fallbacks_in_order_with_its_channel() -> None:
     bench = Bench(on(1), refusing=(2, 3), come_back=[1001, 1002])
-    outcome = bench.run(plan(1, 2, 3, HOST, 4))
+    outcome = bench.run(plan(1, 2, 3, HOST, 4), channel=1000)
     assert [ask.engine for ask in bench.asked] == [1, 2, 3, HOST]
     assert bench.channels == [1000, 1001, 1002]  # each time the descriptor that came back
     assert all(ask.message.body == CONTEXT for ask in bench.asked[1:])
