@@ -1,7 +1,8 @@
 """The switch side of teambed: learns MACs, hashes connections over the members of a LAG, repairs it when a
 port dies.
 
-Pure: hashing, lag, pipeline, switch, config. Shells: openflow and app (Ryu), api (unix socket), events
-(stdout). It never imports host_agent or topologies, and never tells anybody but its own API which member it
+Pure, from a frame's fields to what is sent: hashing, policies, rebalance, lag, pipeline, holddown, recover,
+switch. Shells: openflow and app (Ryu), link (one switch's connection), commands and api (unix socket), config,
+events (stdout). It never imports host_agent or topologies, and never tells anybody but its own API which member it
 will choose.
 """

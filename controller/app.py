@@ -1,8 +1,9 @@
 """The Ryu app: brings a switch's messages to the pure `Switch` and sends what it returns; serves the local
 API.
 
-Decides nothing about forwarding. A port that changes is answered with one write to the switch, all
-flow-mods and a barrier in it, before any event is written or any other work is done.
+Decides nothing about forwarding. A port that changes is answered with one write to the switch, all messages
+and a barrier in it, before any event is written or any other work is done. A switch that connects is asked for
+its flows and groups first: those that are right stay untouched.
 """
 
 # mypy: disallow-subclassing-any=False, disallow-untyped-decorators=False
@@ -17,8 +18,6 @@ import os
 import signal
 import socket
 import sys
-import time
-from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any, ClassVar
 
@@ -29,45 +28,12 @@ from ryu.controller import ofp_event
 from ryu.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
 
 from controller import api, openflow
+from controller.commands import Commands
 from controller.config import Config
 from controller.events import emit
-from controller.hashing import Connection, connection
-from controller.lag import Lag
-from controller.pipeline import Change
-from controller.switch import Switch
+from controller.link import Link
 
 LOG = logging.getLogger("controller")
-_BARRIER_DEADLINE_S = 5.0
-
-
-class Link:
-    """A configured switch, its OpenFlow connection if there is one, and the barriers it has yet to answer."""
-
-    def __init__(self, switch: Switch) -> None:
-        self.switch = switch
-        self.ready = False
-        self.datapath: Any = None
-        self.ports: dict[int, bool] = {}  # collected while the switch describes them
-        self.waiting: dict[int, Callable[[], None]] = {}
-
-    def use(self, datapath: Any) -> None:
-        """The switch has connected, for the first time or again."""
-        self.datapath, self.ready = datapath, False
-        self.ports.clear()
-        self.waiting.clear()
-
-    def send(self, changes: Iterable[Change], then: Callable[[], None] | None = None, wipe: bool = False) -> None:
-        """One write for everything. `then` is called when the switch has answered the barrier behind it."""
-        if self.datapath is None:
-            return  # it gets the whole state when it connects
-        buffer = openflow.encode_wipe(self.datapath) if wipe else bytearray()
-        buffer += openflow.encode(self.datapath, changes)
-        if then is not None:
-            barrier, xid = openflow.encode_barrier(self.datapath)
-            self.waiting[xid] = then
-            buffer += barrier
-        if buffer:
-            self.datapath.send(buffer)
 
 
 class Controller(app_manager.RyuApp):
@@ -77,12 +43,12 @@ class Controller(app_manager.RyuApp):
 
     def __init__(self, *args: Any, config: Config, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.links = {dpid: Link(switch) for dpid, switch in config.switches.items()}
+        self.links = {dpid: Link(switch, config.cookies[dpid]) for dpid, switch in config.switches.items()}
+        self.commands = Commands(self.links.values())
 
     @set_ev_cls(ofp_event.EventOFPPortDescStatsReply, CONFIG_DISPATCHER)
     def ports_described(self, ev: Any) -> None:
         """The switch has connected and tells its ports, in one or more replies."""
-        began = time.monotonic()
         message = ev.msg
         link = self.links.get(message.datapath.id)
         if link is None:
@@ -93,60 +59,42 @@ class Controller(app_manager.RyuApp):
         for desc in message.body:
             if openflow.is_real_port(desc.port_no):
                 link.ports[desc.port_no] = openflow.port_is_up(desc)
-        if message.flags & message.datapath.ofproto.OFPMPF_REPLY_MORE:
-            return
-        changes = link.switch.connected(link.ports)
+        if not message.flags & message.datapath.ofproto.OFPMPF_REPLY_MORE:
+            link.meet()
 
-        def done() -> None:
-            link.ready = True
-            emit("switch_ready", switch=link.switch.name)
-            for lag in link.switch.lags.values():
-                _emit_members(link.switch, lag, began)
-
-        link.send(changes, then=done, wipe=True)
-
-    @set_ev_cls(ofp_event.EventOFPPortStatus, MAIN_DISPATCHER)
+    @set_ev_cls(ofp_event.EventOFPPortStatus, [CONFIG_DISPATCHER, MAIN_DISPATCHER])
     def port_changed(self, ev: Any) -> None:
         """A port came, went, or changed its state."""
-        began = time.monotonic()
         message = ev.msg
-        link = self._link(message.datapath)
-        number = message.desc.port_no
-        if link is None or not openflow.is_real_port(number):
-            return
-        switch = link.switch
-        up = message.reason != message.datapath.ofproto.OFPPR_DELETE and openflow.port_is_up(message.desc)
-        was, lag_before = switch.ports.get(number), switch.lag_at(number)
-        changes = switch.port_changed(number, up)
-        lag = switch.lag_at(number)
-        if lag is not None and lag is not lag_before:
-            settled = lag  # another change may come before the barrier's answer
-            link.send(changes, then=lambda: _emit_members(switch, settled, began))
-        else:
-            link.send(changes)
-        if was != up:
-            emit("port", switch=switch.name, port=number, up=up)
+        link, number = self._link(message.datapath), message.desc.port_no
+        if link is not None and openflow.is_real_port(number):
+            deleted = message.reason == message.datapath.ofproto.OFPPR_DELETE
+            link.port_changed(number, not deleted and openflow.port_is_up(message.desc))
 
     @set_ev_cls(ofp_event.EventOFPPacketIn, MAIN_DISPATCHER)
     def frame_seen(self, ev: Any) -> None:
         """A frame from a source that is not known at this port; the switch has forwarded it already."""
         message = ev.msg
         link = self._link(message.datapath)
-        if link is None or len(message.data) < 12:
-            return
-        mac, port = message.data[6:12].hex(":"), message.match["in_port"]
-        changes = link.switch.learned(port, mac)
-        if changes:
-            link.send(changes)
-            emit("learned", switch=link.switch.name, mac=mac, port=port)
+        if link is not None and len(message.data) >= 12:
+            link.learned(message.match["in_port"], message.data[6:12].hex(":"))
 
     @set_ev_cls(ofp_event.EventOFPBarrierReply, MAIN_DISPATCHER)
     def barrier_answered(self, ev: Any) -> None:
         """Everything sent before that barrier is in force."""
-        link = self._link(ev.msg.datapath)
-        then = link.waiting.pop(ev.msg.xid, None) if link else None
-        if then:
-            then()
+        if (link := self._link(ev.msg.datapath)) is not None:
+            link.answered(ev.msg.xid, [], more=False)
+
+    @set_ev_cls(
+        [ofp_event.EventOFPFlowStatsReply, ofp_event.EventOFPGroupDescStatsReply, ofp_event.EventOFPPortStatsReply],
+        MAIN_DISPATCHER,
+    )
+    def told(self, ev: Any) -> None:
+        """The answer to a question, in one or more replies."""
+        message = ev.msg
+        if (link := self._link(message.datapath)) is not None:
+            more = bool(message.flags & message.datapath.ofproto.OFPMPF_REPLY_MORE)
+            link.answered(message.xid, message.body, more)
 
     @set_ev_cls(ofp_event.EventOFPErrorMsg, [CONFIG_DISPATCHER, MAIN_DISPATCHER])
     def refused(self, ev: Any) -> None:
@@ -157,49 +105,13 @@ class Controller(app_manager.RyuApp):
 
     @set_ev_cls(ofp_event.EventOFPStateChange, DEAD_DISPATCHER)
     def connection_lost(self, ev: Any) -> None:
-        """The switch keeps its flows (fail_mode=secure); all are installed anew when it is back."""
-        link = self._link(ev.datapath)
-        if link is not None:
-            link.datapath, link.ready = None, False
+        """The switch keeps its flows (fail_mode=secure) and forwards by them."""
+        if (link := self._link(ev.datapath)) is not None:
+            link.lost()
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """One API request. Raises ValueError with one line for a person."""
-        match request.get("do"):
-            case "state":
-                return {"switches": {link.switch.name: _state(link) for link in self.links.values()}}
-            case "port_of":
-                _, lag, conn = self._named(request)
-                if (port := lag.port_of(conn)) is None:
-                    raise ValueError(f"{lag.name}: no member is active")
-                return {"port": port}
-            case "move":
-                link, lag, conn = self._named(request)
-                return self._move(link, lag, conn, request.get("port"))
-            case other:
-                raise ValueError(f"do: {other!r} is not known (known: state, move, port_of)")
-
-    def _move(self, link: Link, lag: Lag, conn: Connection, port: object) -> dict[str, Any]:
-        if not link.ready:
-            raise ValueError(f"{link.switch.name}: the switch is not connected")
-        if not isinstance(port, int) or isinstance(port, bool):
-            raise ValueError(f"port: expected a port number, not {port!r}")
-        changes = link.switch.moved(lag.name, conn, port)
-        confirmed = eventlet.Event()
-        link.send(changes, then=confirmed.send)
-        with eventlet.Timeout(_BARRIER_DEADLINE_S, False):
-            confirmed.wait()
-        if not confirmed.ready():
-            raise ValueError(f"{link.switch.name}: the switch has not confirmed within {_BARRIER_DEADLINE_S} s")
-        emit("moved", switch=link.switch.name, lag=lag.name, **conn._asdict(), port=port)
-        return {}
-
-    def _named(self, request: dict[str, Any]) -> tuple[Link, Lag, Connection]:
-        links = {link.switch.name: link for link in self.links.values()}
-        name = request.get("switch")
-        if not isinstance(name, str) or name not in links:
-            raise ValueError(f"switch: {name!r} is not known (known: {', '.join(links)})")
-        conn = connection(*(request.get(key) for key in Connection._fields))
-        return links[name], links[name].switch.lag(request.get("lag")), conn
+        return self.commands.answer(request)
 
     def _link(self, datapath: Any) -> Link | None:
         """The switch's link, unless this is a connection that a newer one has replaced."""
@@ -246,23 +158,3 @@ def _check_free(host: str, port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((host, port))
         probe.listen(1)
-
-
-def _emit_members(switch: Switch, lag: Lag, began: float) -> None:
-    took_ms = round((time.monotonic() - began) * 1000, 3)
-    active = [port for port in lag.members if port in lag.active]
-    emit("members", switch=switch.name, lag=lag.name, active=active, took_ms=took_ms)
-
-
-def _state(link: Link) -> dict[str, Any]:
-    switch = link.switch
-    lags = {
-        lag.name: {
-            "members": list(lag.members),
-            "active": [port for port in lag.members if port in lag.active],
-            "buckets": list(lag.buckets),
-        }
-        for lag in switch.lags.values()
-    }
-    moved = {str(conn): port for lag in switch.lags.values() for conn, port in lag.moved.items()}
-    return {"ready": link.ready, "macs": dict(switch.places), "lags": lags, "moved": moved}

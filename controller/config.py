@@ -7,15 +7,23 @@ right.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from controller.lag import REBALANCE, Lag
-from controller.switch import Switch
+from controller.lag import Lag
+from controller.policies import POLICIES
+from controller.rebalance import MAX_MEMBERS, REBALANCE
+from controller.switch import Switch, Timing
 
-HASHES = ("layer3+4",)
+_DEFAULTS: dict[str, object] = {
+    **{"hash": "layer3+4", "seed": 0, "rebalance": "modulo"},
+    **Timing._field_defaults,
+}
+_FORM_OF_FLOWS = 1  # counts up when `pipeline` makes other flows of the same configuration
+_LONGEST_S = 3600.0
 _MAX_PORT = 0xFF00  # the highest port number that fits every OpenFlow version; OVS never gives out more
 
 
@@ -25,12 +33,16 @@ class ConfigError(Exception):
 
 @dataclass(frozen=True)
 class Config:
-    """`switches` maps a datapath id to its switch, which has no ports yet."""
+    """`switches` maps a datapath id to its switch, which has no ports yet; `cookies` to what marks its flows.
+
+    The cookie is a digest of the switch's part of the configuration: flows that carry it were made for the same.
+    """
 
     host: str
     port: int
     socket: str
     switches: dict[int, Switch]
+    cookies: dict[int, int]
 
 
 def load(path: str) -> Config:
@@ -54,23 +66,32 @@ def parse(document: object) -> Config:
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise ConfigError(f"listen: expected ADDRESS:PORT, not {top['listen']!r}")
     switches: dict[int, Switch] = {}
+    cookies: dict[int, int] = {}
     for i, item in enumerate(_list(top["switches"], "switches")):
         where = f"switches[{i}]"
-        keys = _keys(item, where, {"dpid", "name", "lags"}, {"hash": "layer3+4", "seed": 0, "rebalance": "modulo"})
+        keys = _keys(item, where, {"dpid", "name", "lags"}, _DEFAULTS)
         dpid = _number(keys["dpid"], f"{where}.dpid", 1, 2**64 - 1)
         name = _text(keys["name"], f"{where}.name")
         if dpid in switches or name in [switch.name for switch in switches.values()]:
             raise ConfigError(f"{where}: dpid {dpid} or name {name!r} is there twice")
-        _choice(keys["hash"], f"{where}.hash", HASHES)
-        switches[dpid] = Switch(name, _lags(keys, where))
+        timing = Timing(*(_seconds(keys[key], f"{where}.{key}") for key in Timing._fields))
+        switches[dpid] = Switch(name, _lags(keys, where), timing)
+        cookies[dpid] = _digest({key: value for key, value in keys.items() if key not in Timing._fields})
     if not switches:
         raise ConfigError("switches: at least one is needed")
-    return Config(host.strip("[]"), int(port), _text(top["socket"], "socket"), switches)
+    return Config(host.strip("[]"), int(port), _text(top["socket"], "socket"), switches, cookies)
+
+
+def _digest(keys: dict[str, Any]) -> int:
+    """63 bits that are the same for the same configuration, whatever the order of its keys; never 0."""
+    text = json.dumps({"form": _FORM_OF_FLOWS, **keys}, sort_keys=True).encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1 | 1
 
 
 def _lags(switch: dict[str, Any], where: str) -> list[Lag]:
     seed = _number(switch["seed"], f"{where}.seed", 0, 65535)
     rebalance = _choice(switch["rebalance"], f"{where}.rebalance", REBALANCE)
+    policy = _choice(switch["hash"], f"{where}.hash", POLICIES)
     lags: list[Lag] = []
     taken: set[int] = set()
     for i, item in enumerate(_list(switch["lags"], f"{where}.lags")):
@@ -82,11 +103,13 @@ def _lags(switch: dict[str, Any], where: str) -> list[Lag]:
         ports = [_number(port, f"{here}.ports", 1, _MAX_PORT) for port in _list(keys["ports"], f"{here}.ports")]
         if not ports:
             raise ConfigError(f"{here}.ports: at least one port number is needed")
+        if len(ports) > MAX_MEMBERS:
+            raise ConfigError(f"{here}.ports: at most {MAX_MEMBERS} ports, not {len(ports)}")
         for port in ports:
             if port in taken:
                 raise ConfigError(f"{here}.ports: port {port} is there twice")
             taken.add(port)
-        lags.append(Lag(name, i + 1, tuple(ports), seed, rebalance))
+        lags.append(Lag(name, i + 1, tuple(ports), seed, rebalance, policy))
     return lags
 
 
@@ -121,7 +144,13 @@ def _number(value: object, where: str, low: int, high: int) -> int:
     return value
 
 
+def _seconds(value: object, where: str) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= _LONGEST_S:
+        raise ConfigError(f"{where}: expected seconds from 0 to {_LONGEST_S:g}, not {value!r}")
+    return float(value)
+
+
 def _choice(value: object, where: str, known: Any) -> str:
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         raise ConfigError(f"{where}: {value!r} is not known (known: {', '.join(known)})")
     return str(value)

@@ -1,14 +1,14 @@
-"""Predicts the hash that Open vSwitch computes for a frame, so that a connection's member is known without
+"""Predicts the hashes that Open vSwitch computes for a frame, so that a connection's member is known without
 asking.
 
-This is a rewrite of what the `multipath` action does for `symmetric_l3l4+udp`, read from Open vSwitch's
-lib/flow.c (`flow_hash_symmetric_l3l4`, `flow_hash_symmetric_l2`), lib/hash.h (`mhash_add`, `mhash_finish`:
-MurmurHash3, public domain) and lib/multipath.c (`NX_MP_ALG_MODULO_N`). Both directions of a connection have
-the same hash.
+This is a rewrite of what the `multipath` action does for the sets of fields in `FIELDS`, read from Open
+vSwitch's lib/flow.c (`flow_hash_fields`), lib/hash.h (`mhash_add`, `mhash_finish`: MurmurHash3, public domain),
+lib/jhash.c (Jenkins' lookup3, public domain) and lib/multipath.c (`NX_MP_ALG_MODULO_N`). Which set serves which
+policy is in `policies`.
 
-An Open vSwitch that was compiled for SSE 4.2 or for ARM's CRC32 instructions hashes with those instead;
-distribution packages for amd64 are not. There the switch still works, and only this prediction is off. It
-never touches sockets, clocks or Ryu.
+An Open vSwitch that was compiled for SSE 4.2 or for ARM's CRC32 instructions hashes `symmetric_l3l4` with those
+instead; distribution packages for amd64 are not. There the switch still works, and only this prediction is off.
+It never touches sockets, clocks or Ryu.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from __future__ import annotations
 import ipaddress
 import struct
 import sys
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+IPV4, IPV6 = 0x0800, 0x86DD
 TCP, UDP, SCTP = 6, 17, 132
 _WITH_PORTS = (TCP, UDP, SCTP)
 _MASK = 0xFFFFFFFF
@@ -55,19 +57,41 @@ def connection(src: object, sport: object, dst: object, dport: object) -> Connec
     return Connection(str(addresses[0]), ports[0], str(addresses[1]), ports[1])
 
 
-def connection_hash(conn: Connection, basis: int) -> int:
-    """The 32-bit hash of any frame of this TCP connection. `basis` is the switch's seed, 0 to 65535."""
+class Frame(NamedTuple):
+    """What a switch can hash: MACs of 6 bytes; addresses of 4 or 16 bytes, empty when it is not IP.
+
+    `ports` is None for a fragment and for a protocol without ports.
+    """
+
+    eth_src: bytes
+    eth_dst: bytes
+    eth_type: int
+    src: bytes = b""
+    dst: bytes = b""
+    protocol: int = 0
+    ports: tuple[int, int] | None = None
+    vlan_id: int = 0
+
+
+def frame_of(conn: Connection, src_mac: bytes = bytes(6), dst_mac: bytes = bytes(6)) -> Frame:
+    """Any segment of this connection on its way to the team."""
     src, dst = (ipaddress.ip_address(address).packed for address in (conn.src, conn.dst))
-    return symmetric_l3l4(src, dst, TCP, (conn.sport, conn.dport), basis)
+    eth_type = IPV4 if len(src) == 4 else IPV6
+    return Frame(src_mac, dst_mac, eth_type, src, dst, TCP, (conn.sport, conn.dport))
 
 
-def symmetric_l3l4(src: bytes, dst: bytes, protocol: int, ports: tuple[int, int] | None, basis: int) -> int:
-    """The hash of an IP frame: `src` and `dst` are 4 or 16 bytes; `ports` is None for a fragment."""
+def symmetric_l3l4(
+    src: bytes, dst: bytes, protocol: int, ports: tuple[int, int] | None, basis: int, udp: bool = True
+) -> int:
+    """The hash of an IP frame: `src` and `dst` are 4 or 16 bytes; `ports` is None for a fragment.
+
+    Without `udp`, the ports of UDP do not count: the two ways of an exchange over UDP may differ in them.
+    """
     result = basis
     for word in _words(_xor(src, dst)):
         result = _add(result, word)
     result = _add(result, protocol)
-    if ports is not None and protocol in _WITH_PORTS:
+    if ports is not None and protocol in _WITH_PORTS and (udp or protocol != UDP):
         (word,) = struct.unpack("=H", struct.pack("!H", ports[0] ^ ports[1]))
         result = _add(result, word)
     return _finish(result ^ basis)
@@ -79,6 +103,36 @@ def symmetric_l2(eth_src: bytes, eth_dst: bytes, eth_type: int, basis: int, vlan
     for word in _words(struct.pack("!HH", eth_type, vlan_id) + _xor(eth_src, eth_dst) + b"\0\0"):
         result = _add(result, word)
     return _finish(result ^ basis)
+
+
+def jhash(data: bytes, basis: int) -> int:
+    """Jenkins' lookup3, as Open vSwitch has it for hashes that may be seen from outside."""
+    a = b = c = (0xDEADBEEF + len(data) + basis) & _MASK
+    while len(data) >= 12:
+        a, b, c = _mix(*_added((a, b, c), data[:12]))
+        data = data[12:]
+    return _final(*_added((a, b, c), data.ljust(12, b"\0"))) if data else c
+
+
+def _symmetric_l3l4(frame: Frame, basis: int, udp: bool) -> int:
+    if not frame.src:
+        return symmetric_l2(frame.eth_src, frame.eth_dst, frame.eth_type, basis, frame.vlan_id)
+    return symmetric_l3l4(frame.src, frame.dst, frame.protocol, frame.ports, basis, udp)
+
+
+def _symmetric_l3(frame: Frame, basis: int) -> int:
+    address = _xor(frame.src, frame.dst).ljust(16, b"\0")
+    return jhash(address + struct.pack("!HH", frame.eth_type, 0), basis)
+
+
+# By Nicira's names for the sets of fields: (frame, basis) -> 32 bits. The basis is the seed, 0 to 65535.
+FIELDS: dict[str, Callable[[Frame, int], int]] = {
+    "eth_src": lambda frame, basis: jhash(frame.eth_src, basis),
+    "nw_src": lambda frame, basis: jhash(frame.src, basis) if frame.src else basis,
+    "symmetric_l3": _symmetric_l3,
+    "symmetric_l3l4": lambda frame, basis: _symmetric_l3l4(frame, basis, udp=False),
+    "symmetric_l3l4+udp": lambda frame, basis: _symmetric_l3l4(frame, basis, udp=True),
+}
 
 
 def _words(data: bytes) -> list[int]:
@@ -106,3 +160,20 @@ def _finish(total: int) -> int:
     total = (total ^ (total >> 16)) * 0x85EBCA6B & _MASK
     total = (total ^ (total >> 13)) * 0xC2B2AE35 & _MASK
     return total ^ (total >> 16)
+
+
+def _added(state: tuple[int, int, int], data: bytes) -> tuple[int, int, int]:
+    a, b, c = ((old + word) & _MASK for old, word in zip(state, struct.unpack("=3I", data), strict=True))
+    return a, b, c
+
+
+def _mix(a: int, b: int, c: int) -> tuple[int, int, int]:
+    for bits in (4, 6, 8, 16, 19, 4):  # the three take turns; after six steps each is back in its place
+        a, b, c = b, (c + b) & _MASK, ((a - c) & _MASK) ^ _rotate(c, bits)
+    return a, b, c
+
+
+def _final(a: int, b: int, c: int) -> int:
+    for bits in (14, 11, 25, 16, 4, 14, 24):
+        a, b, c = b, ((c ^ b) - _rotate(b, bits)) & _MASK, a
+    return b

@@ -1,49 +1,107 @@
 """One switch as the controller knows it: ports, learned MACs, LAGs. Each event returns the messages to
 send, in order.
 
-It never touches Ryu, sockets or clocks: `app` brings the events and sends the messages.
+It never touches Ryu, sockets or clocks: `app` brings the events with their time (seconds, any zero), sends the
+messages, and calls `tick` when `due` says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
+from controller import recover
 from controller.hashing import Connection
+from controller.holddown import HoldDown
 from controller.lag import Lag
 from controller.pipeline import Change, Rules, base_rules, diff, lag_rules, station_rules
+
+
+class Timing(NamedTuple):
+    """In seconds: the two hold-downs, and how often a returned member of a resilient LAG gets a bucket."""
+
+    updelay_s: float = 0.0
+    downdelay_s: float = 0.0
+    fill_s: float = 0.1
 
 
 class Switch:
     """`ports` maps a port number to whether it is up; `places` a MAC to its host port or its LAG's name."""
 
-    def __init__(self, name: str, lags: Iterable[Lag]) -> None:
+    def __init__(self, name: str, lags: Iterable[Lag], timing: Timing = Timing()) -> None:  # noqa: B008 (a value)
         self.name = name
         self.lags = {lag.name: lag for lag in lags}
         self.ports: dict[int, bool] = {}
         self.places: dict[str, int | str] = {}
+        self.timing = timing
+        self._known = False  # whether this process has ever met the switch
+        self._hold = HoldDown(timing.updelay_s, timing.downdelay_s)
+        self._fill_due: dict[str, float] = {}
         self._lag_of_port = {port: lag.name for lag in self.lags.values() for port in lag.members}
+        self._lag_rules: dict[str, Rules] = {name: lag_rules(lag) for name, lag in self.lags.items()}
 
-    def connected(self, ports: Mapping[int, bool]) -> list[Change]:
-        """The switch is (again) there, with these ports and no flows: everything it needs."""
+    def connected(self, ports: Mapping[int, bool], found: Rules | None = None, now: float = 0.0) -> list[Change]:
+        """The switch is (again) there with these ports. `found` are its flows, if this controller's or one like it
+        made them: what is there and right stays untouched.
+
+        At the first meeting they also tell the state: members in no bucket then have to come up like any other.
+        """
+        found = found or {}
+        up = {port for port, is_up in ports.items() if is_up}
+        usable = up
+        if found and not self._known:
+            self.places = recover.stations(self.lags.values(), found)
+            self.lags = {name: recover.lag_as_found(lag, found) for name, lag in self.lags.items()}
+            lags = [lag for lag in self.lags.values() if lag.active]
+            usable = up - {port for lag in lags for port in lag.members if port not in lag.active | lag.drained}
+        self._known = True
         self.ports = dict(ports)
-        for name, lag in self.lags.items():
-            self.lags[name] = lag.with_active(port for port, up in ports.items() if up)
+        self._hold.start(usable)
+        for port in up - usable:
+            self._hold.seen(port, True, now)
+        for name in self.lags:
+            self._settle(name, now)
+            self._lag_rules[name] = lag_rules(self.lags[name])
         self._forget_lost_stations()
-        return diff({}, self.rules())
+        return diff(found, self.rules())
 
-    def port_changed(self, port: int, up: bool) -> list[Change]:
+    def port_changed(self, port: int, up: bool, now: float = 0.0) -> list[Change]:
         """A port came up or went down. A member's change computes what depends on it alone, for speed."""
         if self.ports.get(port) == up:
             return []
         lag = self.lag_at(port)
         if lag is not None:
             self.ports[port] = up
-            self.lags[lag.name] = lag.with_port(port, up)
-            return diff(lag_rules(lag), lag_rules(self.lags[lag.name]))
+            # Nobody else could carry anything: better a link that may flap.
+            self._hold.seen(port, up, now, at_once=up and not lag.active)
+            return self._settle(lag.name, now)
         before = self.rules()
         self.ports[port] = up
+        self._hold.seen(port, up, now, at_once=True)
         self._forget_lost_stations()
         return diff(before, self.rules())
+
+    def tick(self, now: float) -> list[Change]:
+        """What is due by now: the end of a hold-down, one more bucket for a returned member."""
+        self._hold.tick(now)
+        changes = []
+        for name in self.lags:
+            changes += self._settle(name, now)
+            if self._fill_due.get(name, now + 1) <= now:
+                del self._fill_due[name]
+                changes += self._change(self.lags[name].filled(), now)
+        return changes
+
+    def due(self) -> float | None:
+        """When `tick` has something to do, or None."""
+        times = [*self._fill_due.values()]
+        if (hold := self._hold.due()) is not None:
+            times.append(hold)
+        return min(times, default=None)
+
+    def held(self) -> list[int]:
+        """Ports whose change is being waited for."""
+        return self._hold.held()
 
     def learned(self, port: int, mac: str) -> list[Change]:
         """A frame from `mac` came in by `port`; nothing to send if that was known or the port is gone."""
@@ -56,10 +114,27 @@ class Switch:
         return diff(before, self._station(mac, place))
 
     def moved(self, lag_name: str, conn: Connection, port: int) -> list[Change]:
-        """Send one connection out by another member. Raises ValueError if there is no such active member."""
-        old = self.lag(lag_name)
-        self.lags[lag_name] = old.with_move(conn, port)
-        return diff(lag_rules(old), lag_rules(self.lags[lag_name]))
+        """Send one connection out by another member. Raises ValueError if there is no such live member."""
+        lag = self.lag(lag_name).with_move(conn, port)
+        if not self.ports.get(port):
+            raise ValueError(f"{lag_name}: port {port} is down")
+        return self._change(lag)
+
+    def changed(
+        self,
+        lag_name: str,
+        seed: int | None = None,
+        policy: str | None = None,
+        rebalance: str | None = None,
+        now: float = 0.0,
+    ) -> list[Change]:
+        """Other settings for a LAG from now on."""
+        return self._change(self.lag(lag_name).with_settings(seed, policy, rebalance), now)
+
+    def drained(self, lag_name: str, port: int, out: bool, now: float = 0.0) -> list[Change]:
+        """Take a member out of the LAG, or let it in again, whatever its link. Raises ValueError."""
+        lag = self.lag(lag_name).with_drained(port, out)
+        return self._change(lag.with_active(self._hold.usable), now)
 
     def lag(self, name: object) -> Lag:
         """The LAG of that name. Raises ValueError."""
@@ -73,14 +148,29 @@ class Switch:
         return None if name is None else self.lags[name]
 
     def rules(self) -> Rules:
-        """All flows of this switch."""
+        """All flows and groups of this switch."""
         hosts = [port for port, up in self.ports.items() if up and port not in self._lag_of_port]
         rules = base_rules(self.lags.values(), hosts)
         for mac, place in self.places.items():
             rules |= self._station(mac, place)
-        for lag in self.lags.values():
-            rules |= lag_rules(lag)
+        for lag in self._lag_rules.values():
+            rules |= lag
         return rules
+
+    def _settle(self, name: str, now: float) -> list[Change]:
+        """Bring a LAG in line with the ports that are usable."""
+        return self._change(self.lags[name].with_active(self._hold.usable), now)
+
+    def _change(self, lag: Lag, now: float = 0.0) -> list[Change]:
+        if lag is self.lags[lag.name]:
+            return []
+        before, after = self._lag_rules[lag.name], lag_rules(lag)
+        self.lags[lag.name], self._lag_rules[lag.name] = lag, after
+        if lag.filled() is lag:
+            self._fill_due.pop(lag.name, None)
+        else:
+            self._fill_due.setdefault(lag.name, now + self.timing.fill_s)
+        return diff(before, after)
 
     def _station(self, mac: str, place: int | str) -> Rules:
         return station_rules(mac, place if isinstance(place, int) else self.lags[place])

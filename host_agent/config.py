@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from host_agent.policy import Choice, OnFault
 from host_agent.records import MAX_NICS
 
 
@@ -30,20 +31,53 @@ class NicConfig(_Strict):
     socket: str
 
 
-class OffloadConfig(_Strict):
-    """after_bytes: bytes in both directions before a connection is offloaded; 0: at once; null: never."""
+class OffloadRule(_Strict):
+    """When a connection is offloaded: after so many bytes in both directions (0: at once), or so many seconds,
+    whichever comes first. Neither: never."""
 
-    after_bytes: int | None = Field(ge=0)
+    after_bytes: int | None = Field(default=None, ge=0)
+    after_s: float | None = Field(default=None, ge=0)
+
+    @property
+    def never(self) -> bool:
+        return self.after_bytes is None and self.after_s is None
+
+
+class OffloadConfig(OffloadRule):
+    """The team's rule, and those of single services by their port."""
+
+    services: dict[int, OffloadRule] = Field(default_factory=dict)
+
+    def of(self, port: int) -> OffloadRule:
+        return self.services.get(port, self)
+
+
+class ReloadAfter(_Strict):
+    """How much evidence a reload wants: so many frames on another NIC, or so long since the first. Default: at once."""
+
+    frames: int = Field(default=1, ge=1)
+    seconds: float = Field(default=0, ge=0)
 
 
 class AgentConfig(_Strict):
-    """control: path of the local API's socket. pins: where the host engine pinned the records. nics: in NIC order."""
+    """name: as its events call it. control: path of the local API's socket.
+
+    pins: where the host engine pinned the records. nics: in NIC order.
+    age_s: seconds after which a silent connection's record goes."""
 
     control: str
     pins: str
     host: EngineConfig
     nics: list[NicConfig] = Field(min_length=1, max_length=MAX_NICS)
+    name: str = "agent"
+    team: str = "team0"
     offload: OffloadConfig
+    on_fault: OnFault = OnFault.RELOAD
+    choice: Choice = Choice.LEAST_LOADED
+    fail_back: str = Field(default="none", pattern="^(none|rebalance)$")
+    reload_after: ReloadAfter = ReloadAfter()
+    age_s: float = Field(default=300.0, gt=0)
+    trace: bool = False
 
     @classmethod
     def load(cls, path: Path) -> AgentConfig:

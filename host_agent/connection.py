@@ -57,4 +57,9 @@ def _sixteen(address: str) -> bytes:
 
 
 def _text(address: bytes) -> str:
-    return str(ipaddress.ip_address(address[12:] if address.startswith(_MAPPED) else address))
+    """As the socket calls write it (inet_ntop(3)), so that an identifier from a socket and one from a map are equal."""
+    if address.startswith(_MAPPED):
+        return str(ipaddress.IPv4Address(address[12:]))
+    if not any(address[:12]) and any(address[12:14]):
+        return f"::{ipaddress.IPv4Address(address[12:])}"  # an IPv4-compatible address, RFC 4291 2.5.5.1
+    return str(ipaddress.IPv6Address(address))

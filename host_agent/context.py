@@ -5,34 +5,66 @@ Decides: the form of a context, and that a damaged or foreign one is refused. Ne
 Sequence space of the two queues (RFC 9293, 3.3.1; all numbers modulo 2**32):
 
     send queue      snd_una            snd_nxt            write_seq
-                       |---- sent -------|----- unsent -------|
+                       |---- sent -------|----- unsent ----[F]|
                        '------------- send queue -------------'
 
-    receive queue   rcv_nxt - len(received)                rcv_nxt
-                       |------------- received ---------------|   acknowledged, not yet read by the application
+    receive queue   rcv_nxt - len(received) - F            rcv_nxt
+                       |------------- received ----------[F]|   acknowledged, not yet read by the application
+
+F: a FIN takes one sequence number behind the last byte (RFC 9293, 3.4), but is no byte of a queue. Whether there is
+one follows from the state; our own is behind `unsent`, and `fin_sent` says whether snd_nxt is behind it.
 
 `sent` may be in flight, lost, or delivered with its ACK still on the way. What the relay had taken from the
 application but not yet handed to TCP is appended to `unsent`; what it had taken from TCP but not yet handed to the
 application is put before `received`: both are parts of the same stream, so the context has no third queue.
 
 Not carried, for TCP_REPAIR does not offer it: congestion window, ssthresh, RTT estimate, SACK scoreboard,
-out-of-order queue, urgent pointer, remaining time of timers. After a move they start afresh.
+out-of-order queue, urgent pointer, remaining time of timers, ECN. After a move they start afresh; ECN ends.
+
+A context knows no VLAN: tags belong to the wire and the bus, below the IP addresses that name the connection.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
+from enum import IntEnum
 
 from host_agent.connection import Connection, from_key, key_of
 
-VERSION = 1
+VERSION = 2
 _MAGIC = b"TBCX"
-# magic, version, crc | identifier, snd_una, rcv_nxt | window | mss, wscales, flags, timestamp | buffers, locks,
-# congestion control, next hop | lengths of the queues
-_HEAD = struct.Struct("!4sHxxI36sII5IHBBBxIIIB3x16s6sxxIII")
-_SACK, _TIMESTAMPS, _ECN, _WSCALE, _NODELAY = 1, 2, 4, 8, 16
+# magic, version, crc | identifier, snd_una, rcv_nxt | window | mss, wscales, flags, state, timestamp | buffers, locks,
+# congestion control, next hop, MTU of the path | socket options | lengths of the queues
+_HEAD = struct.Struct("!4sHxxI36sII5IHBBHBxIIIB3x16s6sHx11ix3I")
+_SACK, _TIMESTAMPS, _ECN, _WSCALE, _FIN_SENT, _APP_ENDED, _PEER_ENDED = 1, 2, 4, 8, 16, 32, 64
+_OPTIONS = 11
+
+
+class State(IntEnum):
+    """The states that can move, by Linux's numbers (net/tcp_states.h)."""
+
+    ESTABLISHED = 1
+    FIN_WAIT1 = 4
+    FIN_WAIT2 = 5
+    CLOSE_WAIT = 8
+    LAST_ACK = 9
+    CLOSING = 11
+
+    @property
+    def fin_out(self) -> bool:
+        """The application has ended its stream: our FIN is queued, sent or acknowledged."""
+        return self not in (State.ESTABLISHED, State.CLOSE_WAIT)
+
+    @property
+    def fin_acked(self) -> bool:
+        return self is State.FIN_WAIT2
+
+    @property
+    def fin_in(self) -> bool:
+        """The peer's FIN has come."""
+        return self in (State.CLOSE_WAIT, State.LAST_ACK, State.CLOSING)
 
 
 class BadContext(ValueError):
@@ -51,15 +83,37 @@ class Window:
 
 
 @dataclass(frozen=True)
+class Options:
+    """Socket options as getsockopt gives them. keepalive: on or off, then TCP_KEEPIDLE, TCP_KEEPINTVL (seconds) and
+    TCP_KEEPCNT. user_timeout: milliseconds. tos: IP_TOS or IPV6_TCLASS. hop_limit: IP_TTL or IPV6_UNICAST_HOPS.
+    linger2: TCP_LINGER2, seconds."""
+
+    nodelay: int = 0
+    cork: int = 0
+    keepalive: int = 0
+    keep_idle: int = 7200
+    keep_interval: int = 75
+    keep_count: int = 9
+    user_timeout: int = 0
+    tos: int = 0
+    hop_limit: int = 64
+    priority: int = 0
+    linger2: int = 60
+
+
+@dataclass(frozen=True)
 class Context:
     """One connection's TCP state. Sequence numbers and windows as in RFC 9293; mss is the peer's, in bytes.
 
     snd_wscale, rcv_wscale: shift counts, None without window scaling. timestamp: TCP_TIMESTAMP's opaque value, None
     without timestamps. sndbuf, rcvbuf: as SO_SNDBUF reports them (doubled). buffer_locks: SO_BUF_LOCK.
-    next_hop: MAC of the neighbour that frames to the peer go to.
+    next_hop: MAC of the neighbour that frames to the peer go to. mtu: of the path to the peer, 0 unknown. fin_sent: all
+    of the send queue was sent, and our FIN too. app_ended, peer_ended: the relay has passed on that end of stream.
+    again: how many of the first unsent bytes had been sent before (not packed).
     """
 
     connection: Connection
+    state: State
     snd_una: int
     rcv_nxt: int
     window: Window
@@ -69,15 +123,24 @@ class Context:
     sack: bool
     ecn: bool
     timestamp: int | None
-    nodelay: bool
     sndbuf: int
     rcvbuf: int
     buffer_locks: int
     congestion: str
     next_hop: bytes
+    mtu: int
+    options: Options
     sent: bytes
     unsent: bytes
     received: bytes
+    fin_sent: bool = False
+    app_ended: bool = False
+    peer_ended: bool = False
+    again: int = field(default=0, compare=False)
+
+    @property
+    def snd_nxt(self) -> int:
+        return (self.snd_una + len(self.sent) + (self.fin_sent and not self.state.fin_acked)) % 2**32
 
     def pack(self) -> bytes:
         flags = (
@@ -85,15 +148,18 @@ class Context:
             | _ECN * self.ecn
             | _TIMESTAMPS * (self.timestamp is not None)
             | _WSCALE * (self.snd_wscale is not None)
-            | _NODELAY * self.nodelay
+            | _FIN_SENT * self.fin_sent
+            | _APP_ENDED * self.app_ended
+            | _PEER_ENDED * self.peer_ended
         )
         w = self.window
         queues = self.sent + self.unsent + self.received
         values = [
             *(key_of(self.connection), self.snd_una, self.rcv_nxt),
             *(w.snd_wl1, w.snd_wnd, w.max_window, w.rcv_wnd, w.rcv_wup),
-            *(self.mss, self.snd_wscale or 0, self.rcv_wscale or 0, flags, self.timestamp or 0),
-            *(self.sndbuf, self.rcvbuf, self.buffer_locks, self.congestion.encode(), self.next_hop),
+            *(self.mss, self.snd_wscale or 0, self.rcv_wscale or 0, flags, self.state, self.timestamp or 0),
+            *(self.sndbuf, self.rcvbuf, self.buffer_locks, self.congestion.encode(), self.next_hop, self.mtu),
+            *astuple(self.options),
             *(len(self.sent), len(self.unsent), len(self.received)),
         ]
         blank = _HEAD.pack(_MAGIC, VERSION, 0, *values) + queues
@@ -107,19 +173,21 @@ class Context:
         _, version, crc, key, una, nxt, *rest = _HEAD.unpack_from(data)
         if version != VERSION:
             raise BadContext(f"context version {version}, this engine has {VERSION}")
-        window, (mss, snd_ws, rcv_ws, flags, ts, sndbuf, rcvbuf, locks, cc, mac, *lengths) = (
-            rest[:5],
-            rest[5:],
-        )
+        window, (mss, snd_ws, rcv_ws, flags, state, ts) = rest[:5], rest[5:11]
+        sndbuf, rcvbuf, locks, cc, mac, mtu = rest[11:17]
+        options, lengths = rest[17 : 17 + _OPTIONS], rest[17 + _OPTIONS :]
         queues = data[_HEAD.size :]
         if len(queues) != sum(lengths):
             raise BadContext(f"context of {len(queues)} queue bytes, {sum(lengths)} announced")
         if _checksum(data) != crc:
             raise BadContext("context damaged: checksum differs")
+        if state not in list(State):
+            raise BadContext(f"context in state {state}, which cannot move")
         sent, unsent, _received = lengths
         scaled = bool(flags & _WSCALE)
         return cls(
             connection=from_key(key),
+            state=State(state),
             snd_una=una,
             rcv_nxt=nxt,
             window=Window(*window),
@@ -129,15 +197,19 @@ class Context:
             sack=bool(flags & _SACK),
             ecn=bool(flags & _ECN),
             timestamp=ts if flags & _TIMESTAMPS else None,
-            nodelay=bool(flags & _NODELAY),
             sndbuf=sndbuf,
             rcvbuf=rcvbuf,
             buffer_locks=locks,
             congestion=cc.rstrip(b"\0").decode(),
             next_hop=mac,
+            mtu=mtu,
+            options=Options(*options),
             sent=queues[:sent],
             unsent=queues[sent : sent + unsent],
             received=queues[sent + unsent :],
+            fin_sent=bool(flags & _FIN_SENT),
+            app_ended=bool(flags & _APP_ENDED),
+            peer_ended=bool(flags & _PEER_ENDED),
         )
 
     def resent(self) -> Context:
@@ -145,11 +217,16 @@ class Context:
 
         For a link that died: its frames are lost, and waiting for a retransmission timeout would be a stall.
         """
-        return replace(self, sent=b"", unsent=self.sent + self.unsent)
+        fin_sent = self.fin_sent and self.state.fin_acked
+        return replace(self, sent=b"", unsent=self.sent + self.unsent, fin_sent=fin_sent, again=len(self.sent))
 
-    def with_relayed(self, *, taken_out: bytes, taken_in: bytes) -> Context:
-        """Adds what the relay held: taken from the application for TCP, and taken from TCP for the application."""
-        return replace(self, unsent=self.unsent + taken_out, received=taken_in + self.received)
+    def with_relayed(
+        self, *, taken_out: bytes, taken_in: bytes, app_ended: bool = False, peer_ended: bool = False
+    ) -> Context:
+        """Adds what the relay held: taken from the application for TCP, and taken from TCP for the application; and
+        which ends of stream it has passed on already."""
+        unsent, received = self.unsent + taken_out, taken_in + self.received
+        return replace(self, unsent=unsent, received=received, app_ended=app_ended, peer_ended=peer_ended)
 
 
 def _checksum(packed: bytes) -> int:

@@ -1,4 +1,4 @@
-"""Figure 4 of the method: what becomes of one frame that a NIC hands to the teaming software.
+"""Figure 4 of the method: what becomes of one frame that a NIC hands to the teaming software, and of the host's own.
 
 Decides: block and action for a frame, from the record of its connection and the NIC it came in by.
 Never touches: maps, sockets, clocks; time is passed in.
@@ -17,13 +17,13 @@ bpf/team.bpf.c does the same at kernel speed; this is the text it is held agains
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import Enum, IntEnum
+from enum import Enum, IntEnum, IntFlag
 
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10  # RFC 9293, 3.1
 
 
 class Block(IntEnum):
-    """The ends of Figure 4; the value is the place in `struct counts` of bpf/team.bpf.c."""
+    """The ends of Figure 4; the value is the place in `struct counts` of bpf/records.h."""
 
     NEW = 0
     SAME_NIC = 1
@@ -44,28 +44,58 @@ class Stage(IntEnum):
 
 
 class Action(Enum):
+    """What becomes of a frame, in the order of `enum action` of bpf/records.h."""
+
     UP = "up"  # to the virtual NIC and the host's TCP
     FORWARD = "forward"  # to the NIC that owns the connection
     HOLD = "hold"  # into the hold queue
+
+
+class By(IntEnum):
+    """Who ended a connection: an RST of the peer's or the host's, or a SYN that uses its identifier again."""
+
+    PEER = 1
+    HOST = 2
+    REUSE = 3
+
+
+class Fins(IntFlag):
+    """The ends of both streams, of a connection of the host's: sent, and acknowledged by the other side."""
+
+    PEER = 1
+    HOST = 2
+    PEER_ACKED = 4
+    HOST_ACKED = 8
+
+
+_NO_FINS = Fins(0)
 
 
 @dataclass(frozen=True)
 class Record:
     """What the teaming software knows of one connection (the method's fields, less the identifier itself).
 
-    nic: NIC id. offloaded: the offload flag. epoch: number of moves so far. packets, bytes: from the peer.
-    bytes_out: from the host's TCP to the peer. Times are CLOCK_MONOTONIC in nanoseconds.
+    nic: NIC id. offloaded: the offload flag. closing: its TCP is done with it, TIME-WAIT aside, so a SYN begins
+    another connection. epoch: number of moves so far. forwarded, first_stray: how many frames reached block 414 since
+    the last move, and when the first did. peer_fin, host_fin: sequence numbers just behind the FINs that `fins` names.
+    packets, bytes: from the peer. bytes_out: from the host's TCP. Times are CLOCK_MONOTONIC in nanoseconds.
     """
 
     nic: int
     offloaded: bool = False
     stage: Stage = Stage.SETTLED
     due: bool = False
+    closing: bool = False
     epoch: int = 0
     peer_mac: bytes = bytes(6)
+    fins: Fins = _NO_FINS
+    forwarded: int = 0
+    peer_fin: int = 0
+    host_fin: int = 0
     created: int = 0
     last_seen: int = 0
     reported: int = 0
+    first_stray: int = 0
     packets: int = 0
     bytes: int = 0
     bytes_out: int = 0
@@ -76,18 +106,27 @@ class Record:
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame of a TCP connection: the NIC it came in by, its length on the wire, its TCP flags, its source MAC."""
+    """One frame of a TCP connection: the NIC it came in by (no matter, if it came from the host), its length on the
+    wire, its TCP flags, the peer's MAC, sequence and acknowledgement number, and its bytes of payload."""
 
     nic: int
     length: int
     flags: int = ACK
     peer_mac: bytes = bytes(6)
+    seq: int = 0
+    ack: int = 0
+    payload: int = 0
+
+    @property
+    def opens(self) -> bool:
+        """A SYN and nothing that answers."""
+        return self.flags & (SYN | ACK | RST) == SYN
 
 
 @dataclass(frozen=True)
 class Verdict:
     """block: the end of Figure 4. action, and for FORWARD the NIC id in `to`. record: what is on record afterwards
-    (None: nothing). stray, due: the reports made to the agent."""
+    (None: nothing). stray, due, closed: the reports made to the agent."""
 
     block: Block
     action: Action
@@ -95,12 +134,33 @@ class Verdict:
     to: int | None = None
     stray: bool = False
     due: bool = False
+    closed: By | None = None
 
 
-def figure_4(record: Record | None, frame: Frame, now: int, *, offload_after: int, report_every: int) -> Verdict:
-    """One frame through Figure 4. now, report_every: nanoseconds. offload_after: bytes, both directions."""
-    if record is None:
+def figure_4(
+    record: Record | None,
+    frame: Frame,
+    now: int,
+    *,
+    offload_after: int,
+    report_every: int,
+    offload_after_ns: int = 0,
+    stray_frames: int = 1,
+    stray_after: int = 0,
+) -> Verdict:
+    """One frame through Figure 4.
+
+    now, report_every: nanoseconds. offload_after: bytes, both directions. offload_after_ns: age; 0: none.
+    A stray is told when it is the epoch's `stray_frames`th or a later one, or when the epoch's first came `stray_after`
+    ns ago (0: never for that reason); all are forwarded.
+    """
+    reused = record is not None and record.closing and record.stage is Stage.SETTLED and frame.opens
+    if record is None or reused:
         fresh = Record(frame.nic, created=now, last_seen=now, packets=1, bytes=frame.length, peer_mac=frame.peer_mac)
+        if record is not None:
+            # The epoch counts on: nothing that was decided about the old connection fits the new one.
+            fresh = replace(fresh, epoch=_u32(record.epoch + 1))
+            return Verdict(Block.NEW, Action.UP, fresh, closed=By.REUSE)
         return Verdict(Block.NEW, Action.UP, None if frame.flags & RST else fresh)
 
     record = replace(
@@ -120,13 +180,110 @@ def figure_4(record: Record | None, frame: Frame, now: int, *, offload_after: in
             record = replace(record, nic=frame.nic)
     else:
         block = Block.STRAY
-        stray = settled and now - record.reported >= report_every
-        record = replace(record, strays=record.strays + 1, reported=now if stray else record.reported)
+        record = replace(record, strays=record.strays + 1)
+        if settled:
+            record = _one_more_forwarded(record, now)
+            patient = record.forwarded < stray_frames and not 0 < stray_after <= now - record.first_stray
+            stray = not patient and not record.closing and now - record.reported >= report_every
+            record = replace(record, reported=now if stray else record.reported)
 
     if not settled:
         return Verdict(block, Action.HOLD, record)
+    reset = bool(frame.flags & RST)
     if record.offloaded:
-        return Verdict(block, Action.FORWARD, record, to=record.nic, stray=stray)
-    due = not record.due and record.bytes + record.bytes_out >= offload_after
-    record = replace(record, due=record.due or due)
-    return Verdict(block, Action.UP, None if frame.flags & RST else record, due=due)
+        # An RST is its owner's to judge (RFC 9293, 3.10.7.4); the engine tells when it was good.
+        by = By.PEER if reset and not record.closing else None
+        record = replace(record, closing=record.closing or reset)
+        return Verdict(block, Action.FORWARD, record, to=record.nic, stray=stray, closed=by)
+    if reset:
+        return Verdict(block, Action.UP, None, closed=By.PEER)
+    due = _is_due(record, now, offload_after, offload_after_ns)
+    return Verdict(block, Action.UP, replace(record, due=record.due or due), due=due)
+
+
+def into_host(record: Record | None, frame: Frame, *, released: bool = False) -> tuple[Action, Record | None]:
+    """The door of the host's TCP, for a frame that was let up, or (released) that comes out of the hold queue.
+
+    Its connection may have been held or offloaded meanwhile; then the frame does not get in. Gives what becomes of the
+    frame (UP: it gets in) and of the record.
+    """
+    if record is None:
+        return Action.UP, None
+    if record.stage is not Stage.SETTLED and not released:
+        return Action.HOLD, record
+    if record.offloaded:
+        return Action.FORWARD, record
+    record = replace(record, host_segments=record.host_segments + 1)
+    return Action.UP, note_fins(record, frame, from_peer=True)
+
+
+@dataclass(frozen=True)
+class Outward:
+    """sent: the frame leaves; by the NIC `to`, or None: by any live one. record, due, closed: as in Verdict."""
+
+    sent: bool
+    record: Record | None
+    to: int | None = None
+    due: bool = False
+    closed: By | None = None
+
+
+def from_host(
+    record: Record | None,
+    frame: Frame,
+    now: int,
+    *,
+    live: frozenset[int],
+    offload_after: int,
+    offload_after_ns: int = 0,
+) -> Outward:
+    """One segment of the host's TCP: out by the record's NIC, or by a live one; not at all if a NIC speaks for it."""
+    if record is None:
+        return Outward(bool(live), None)
+    if record.closing and record.stage is Stage.SETTLED and frame.opens:
+        return Outward(bool(live), None, closed=By.REUSE)
+    if record.offloaded or record.stage is Stage.SILENT:
+        return Outward(False, replace(record, silenced=record.silenced + 1))
+    record = replace(record, bytes_out=record.bytes_out + frame.length)
+    record = note_fins(record, frame, from_peer=False)
+    to = record.nic if record.nic in live else None
+    if frame.flags & RST:
+        if record.stage is Stage.SETTLED:
+            return Outward(bool(live), None, to, closed=By.HOST)
+        # The move under way still needs it; it finds out that the connection is no more.
+        return Outward(bool(live), replace(record, closing=True), to, closed=None if record.closing else By.HOST)
+    due = _is_due(record, now, offload_after, offload_after_ns)
+    return Outward(bool(live), replace(record, due=record.due or due), to, due=due)
+
+
+def note_fins(record: Record, frame: Frame, *, from_peer: bool) -> Record:
+    """Follows the ends of both streams of a connection of the host's; both acknowledged, its TCP is done with it."""
+    if frame.flags & SYN:  # an end that was seen before was another connection's
+        return replace(record, fins=_NO_FINS, closing=record.closing and not (from_peer and frame.opens))
+    end = _u32(frame.seq + frame.payload + 1)
+    if frame.flags & FIN and from_peer:
+        record = replace(record, fins=record.fins | Fins.PEER, peer_fin=end)
+    elif frame.flags & FIN:
+        record = replace(record, fins=record.fins | Fins.HOST, host_fin=end)
+    answered, acked = (Fins.HOST, Fins.HOST_ACKED) if from_peer else (Fins.PEER, Fins.PEER_ACKED)
+    behind = record.host_fin if from_peer else record.peer_fin
+    if frame.flags & ACK and record.fins & answered and _u32(frame.ack - behind) < 2**31:
+        record = replace(record, fins=record.fins | acked)
+    done = Fins.PEER_ACKED | Fins.HOST_ACKED
+    return replace(record, closing=record.closing or record.fins & done == done)
+
+
+def _one_more_forwarded(record: Record, now: int) -> Record:
+    forwarded = _u32(record.forwarded + 1)
+    return replace(record, forwarded=forwarded, first_stray=now if forwarded == 1 else record.first_stray)
+
+
+def _is_due(record: Record, now: int, offload_after: int, offload_after_ns: int) -> bool:
+    if record.due or record.offloaded or record.closing or record.stage is not Stage.SETTLED:
+        return False
+    old = 0 < offload_after_ns <= now - record.created
+    return old or record.bytes + record.bytes_out >= offload_after
+
+
+def _u32(number: int) -> int:
+    return number % 2**32

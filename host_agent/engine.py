@@ -1,86 +1,64 @@
 """A TCP engine: owns the TCP sockets of one network namespace and relays their bytes to the applications.
 
-Decides: nothing but the order within one save or restore. Never touches: the records, other engines, policy.
+Decides: nothing; it does what the agent's verbs say (docs/verbs.md). Never touches: the records, other engines, policy.
 
 The same program runs N+1 times. In the server it is the host stack, which alone listens and accepts; in each NIC it is
-the offload engine. It serves one agent at a time over verbs.py, and goes on without one.
+the offload engine. It serves one agent at a time over verbs.py, and goes on without one: what holding.py keeps, frozen
+or not, waits for the next.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import socket
+import struct
 import sys
-import time
-from collections import deque
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from host_agent import kernel, repair
-from host_agent.connection import Connection
-from host_agent.context import BadContext, Context
+from host_agent.connection import Connection, key_of
 from host_agent.emit import emit
-from host_agent.listener import Listener, Service, reset
+from host_agent.holding import Holding
+from host_agent.limits import FEATURES, Limits, Refused
+from host_agent.listener import Listener, Service
 from host_agent.loop import EDGE, Loop
-from host_agent.relay import Pipes, Relay, StreamBroken
 from host_agent.steering import HostSteering, NicSteering, Steering
 from host_agent.verbs import VERSION, Link, Message, PeerGone
 
-TIME_WAIT = 60.0  # seconds; include/net/tcp.h, TCP_TIMEWAIT_LEN
-_CLOSED_STATE = 7
-
-
-@dataclass
-class Held:
-    """One connection that lives here: its TCP socket, the application's channel, and what carries bytes between."""
-
-    connection: Connection
-    tcp: socket.socket
-    channel: socket.socket
-    relay: Relay
+EVERYWHERE = ["0.0.0.0", "::"]
 
 
 class Engine:
     """One engine: its connections, and the conversation with the agent."""
 
-    def __init__(self, name: str, control: socket.socket, steering: Steering):
+    def __init__(self, name: str, control: socket.socket, steering: Steering, limits: Limits):
         self.name = name
         self.loop = Loop()
         self._steering = steering
+        self._holding = Holding(self.loop, steering, limits, self._event, requests=isinstance(steering, NicSteering))
         self._control = control
         self._link: Link | None = None
-        self._connections: dict[Connection, Held] = {}
-        self._lingering: deque[tuple[float, Connection]] = deque()
-        self._pipes = Pipes()
-        self._busy: dict[Connection, Held] = {}
+        self._greeted = False
         self._carrier: kernel.CarrierWatch | None = None
         self.loop.watch(control.fileno(), self._greet)
 
     def run(self) -> None:
-        self.loop.run(self._timeout, self._after)
-
-    def _timeout(self) -> float:
-        if self._busy:
-            return 0
-        return max(0.0, self._lingering[0][0] - time.monotonic()) if self._lingering else -1
-
-    def _after(self) -> None:
-        for held in list(self._busy.values()):
-            self._pump(held)
-        while self._lingering and self._lingering[0][0] <= time.monotonic():
-            _, connection = self._lingering.popleft()
-            if connection not in self._connections:
-                self._steering.left(connection)
+        self.loop.run(self._holding.idle)
 
     def watch_carrier(self, interface: str) -> None:
         watch = self._carrier = kernel.CarrierWatch(interface)
         known = watch.up
+        self._holding.fault = not known
 
         def changed(_mask: int) -> None:
             nonlocal known
             up = watch.read()
             if up != known:
                 known = up
+                self._holding.fault = not up
                 self._tell(Message("link", {"up": up}))
                 emit(self.name, "link", up=up)
 
@@ -91,69 +69,24 @@ class Engine:
         """Takes over a new connection and its application's channel."""
         emit(self.name, "accepted", **connection.fields(), service=service)
         self._tell(Message("accepted", {"connection": connection, "service": service}))
-        self._hold(connection, tcp, channel)
+        self._holding.take(connection, tcp, channel)
 
-    # -- bytes -------------------------------------------------------------------------------------------------------
+    def _event(self, event: str, connection: Connection, facts: dict[str, Any]) -> None:
+        emit(self.name, event, **connection.fields(), **facts)
+        self._tell(Message(event, {"connection": connection, **facts}))
 
-    def _hold(self, connection: Connection, tcp: socket.socket, channel: socket.socket) -> Held:
-        tcp.setblocking(False)
-        channel.setblocking(False)
-        held = Held(connection, tcp, channel, Relay(tcp, channel, self._pipes))
-        self._connections[connection] = held
-        for end in (tcp, channel):
-            self.loop.watch(end.fileno(), lambda _mask: self._pump(held), EDGE)
-        return held
-
-    def _pump(self, held: Held) -> None:
-        if self._connections.get(held.connection) is not held:
-            return
-        self._busy.pop(held.connection, None)
-        try:
-            if held.relay.pump():
-                self._busy[held.connection] = held
-        except StreamBroken as broken:
-            self._end(held, str(broken))
-            return
-        if held.relay.done and repair.info(held.tcp)[0] == _CLOSED_STATE:
-            # Only now: a socket closed earlier could not be asked whether its last bytes have arrived.
-            self._end(held, "finished")
-
-    def _end(self, held: Held, reason: str) -> None:
-        facts = {
-            "reason": reason,
-            "retransmits": repair.retransmits(held.tcp),
-            "bytes_in": held.relay.inward.total,
-            "bytes_out": held.relay.outward.total,
-        }
-        self._let_go(held)
-        held.relay.outward.drop()
-        held.relay.inward.drop()
-        if reason == "finished":
-            held.tcp.close()
-            held.channel.close()
-        else:
-            reset(held.tcp)
-            reset(held.channel)
-        # The kernel answers late segments from TIME-WAIT; so the steering outlives the socket.
-        self._lingering.append((time.monotonic() + TIME_WAIT, held.connection))
-        emit(self.name, "closed", **held.connection.fields(), **facts)
-        self._tell(Message("closed", {"connection": held.connection, **facts}))
-
-    def _let_go(self, held: Held) -> None:
-        del self._connections[held.connection]
-        self._busy.pop(held.connection, None)
-        self.loop.unwatch(held.tcp.fileno())
-        self.loop.unwatch(held.channel.fileno())
-
-    # -- verbs -------------------------------------------------------------------------------------------------------
+    # -- the conversation --------------------------------------------------------------------------------------------
 
     def _greet(self, _mask: int) -> None:
         sock, _ = self._control.accept()
         if self._link:
             self._hang_up()
         link = self._link = Link(sock)
+        self._greeted = False
         self.loop.watch(link.fd, self._listen_to_agent, EDGE)
-        self._tell(Message("ready", {"version": VERSION, "name": self.name}))
+        limits = self._holding.limits
+        about = {"capacity": limits.capacity, "features": sorted(limits.features)}
+        self._tell(Message("ready", {"version": VERSION, "name": self.name, **about}))
         if self._carrier:
             self._tell(Message("link", {"up": self._carrier.up}))
 
@@ -186,78 +119,107 @@ class Engine:
             self._hang_up()
 
     def _obey(self, message: Message) -> None:
+        try:
+            self._do(message)
+        except (KeyError, TypeError, ValueError) as error:
+            raise PeerGone(f"{message.verb}: not a request of this protocol: {error!r}") from None
+        finally:
+            if message.channel is not None:  # nobody took it
+                os.close(message.channel)
+
+    def _do(self, message: Message) -> None:
+        fields, holding = message.fields, self._holding
+        facts: dict[str, Any]
+        if message.verb == "hello":
+            if fields.get("version") != VERSION:
+                raise PeerGone(f"it speaks version {fields.get('version')}, this engine {VERSION}")
+            self._greeted = True
+            return
+        if not self._greeted:
+            raise PeerGone(f"{message.verb} before hello")
         match message.verb:
-            case "hello":
-                if message.fields.get("version") != VERSION:
-                    raise PeerGone(f"it speaks version {message.fields.get('version')}, this engine {VERSION}")
             case "save":
-                self._save(message)
+                self._save(fields)
             case "restore":
                 self._restore(message)
             case "release":
-                self._steering.joined(Connection(*message.fields["connection"]))
+                holding.joined(_connection(fields))
+            case "discard":
+                holding.discard(_connection(fields))
+            case "thaw":
+                self._reply(fields, lambda: holding.thaw(_connection(fields), _mac(fields)))
+            case "update":
+                one = _connection(fields) if fields.get("connection") else None
+                holding.update(one, fields.get("src"), _mac(fields), fields.get("mtu") or 0)
+            case "invalidate":
+                holding.invalidate(_connection(fields))
             case "query":
-                self._tell(Message("reply", {"re": message.fields["id"], "connections": list(self._connections)}))
+                limits = holding.limits
+                facts = {"connections": list(holding.describe()), "statistics": self._counts()}
+                facts |= {"capacity": limits.capacity, "features": sorted(limits.features)}
+                self._tell(Message("reply", {"re": fields["id"], **facts}))
+            case "statistics":
+                facts = {"connections": list(holding.statistics()), "statistics": self._counts()}
+                self._tell(Message("reply", {"re": fields["id"], **facts}))
             case other:
                 raise PeerGone(f"unknown verb {other!r}")
 
-    def _save(self, message: Message) -> None:
-        re, connection = message.fields["id"], Connection(*message.fields["connection"])
-        held = self._connections.get(connection)
-        if held is None:
-            self._tell(Message("reply", {"re": re, "error": "no such connection here"}))
-            return
-        next_hop = bytes.fromhex(message.fields["next_hop"])
-        self._steering.leaving(connection)
-        try:
-            repair.freeze(held.tcp)
-        except repair.CannotMove as reason:
-            self._stay(held, next_hop, re, str(reason))
-            return
-        self._steering.left(connection)
-        try:
-            context = repair.read(held.tcp, connection, next_hop)
-        except repair.CannotMove as reason:
-            self._stay(held, next_hop, re, str(reason))
-            repair.thaw(held.tcp)
-            return
-        relay = held.relay
-        context = context.with_relayed(taken_out=relay.outward.take_held(), taken_in=relay.inward.take_held())
-        facts = {
-            "re": re,
-            "retransmits": repair.retransmits(held.tcp),
-            "bytes_in": relay.inward.total,
-            "bytes_out": relay.outward.total,
-        }
-        self._let_go(held)
-        repair.discard(held.tcp)
-        self._tell(Message("reply", facts, context.pack(), held.channel.detach()))
+    def _counts(self) -> dict[str, int]:
+        return vars(self._steering.counts()) if isinstance(self._steering, NicSteering) else {}
 
-    def _stay(self, held: Held, next_hop: bytes, re: int, reason: str) -> None:
-        self._steering.joining(held.connection, next_hop)
-        self._steering.joined(held.connection)
-        self._tell(Message("reply", {"re": re, "error": reason}))
+    def _save(self, fields: dict[str, Any]) -> None:
+        re = fields["id"]
+        try:
+            facts, context, channel = self._holding.save(_connection(fields), _mac(fields))
+        except repair.CannotMove as reason:
+            self._tell(Message("reply", {"re": re, "error": str(reason)}))
+            return
+        self._tell(Message("reply", {"re": re, **facts}, context, channel))
 
     def _restore(self, message: Message) -> None:
         re, channel = message.fields["id"], message.channel
-        assert channel is not None
+        how = {"resend": message.fields["resend"], "probe": message.fields["probe"]}
+        if channel is None:
+            raise ValueError("no channel")
+        answer: dict[str, Any] = {"re": re}
         try:
-            context = Context.unpack(message.body)
-            if message.fields["resend"]:
-                context = context.resent()
-            tcp = repair.restore(context)
-            try:
-                self._steering.joining(context.connection, context.next_hop)
-            except kernel.KernelError as error:
-                repair.discard(tcp)
-                raise repair.CannotRestore(f"offload table: {error}") from None
-        except (BadContext, repair.CannotRestore) as error:
-            self._tell(Message("reply", {"re": re, "error": str(error)}, channel=channel))
-            return
-        repair.resume(tcp, context, probe=message.fields["probe"])
-        held = self._hold(context.connection, tcp, socket.socket(fileno=channel))
-        self._tell(Message("reply", {"re": re}))
-        self._pump(held)
+            self._holding.restore(message.body, channel, **how)
+        except Refused as refused:
+            answer |= {"error": str(refused), "reason": refused.reason}
+        message.channel = None  # it is the connection's now, or goes back
+        self._tell(Message("reply", answer, channel=channel if "error" in answer else None))
+
+    def _reply(self, fields: dict[str, Any], act: Callable[[], None]) -> None:
+        answer: dict[str, Any] = {"re": fields["id"]}
+        try:
+            act()
+        except Refused as refused:
+            answer |= {"error": str(refused), "reason": refused.reason}
+        self._tell(Message("reply", answer))
+
+
+def _connection(fields: dict[str, Any]) -> Connection:
+    """Raises TypeError or ValueError when it is none."""
+    one = Connection(*fields["connection"])
+    try:
+        key_of(one)
+    except (OSError, struct.error) as error:
+        raise ValueError(f"connection {list(one)}: {error}") from None
+    return one
+
+
+def _mac(fields: dict[str, Any]) -> bytes:
+    mac = bytes.fromhex(fields["next_hop"])
+    if len(mac) != 6:
+        raise ValueError("next_hop is not 6 bytes")
+    return mac
+
+
+def _features(text: str) -> frozenset[str]:
+    found = frozenset(one for one in text.split(",") if one)
+    if found - FEATURES:
+        raise argparse.ArgumentTypeError(f"{text!r}: features are {', '.join(sorted(FEATURES))}")
+    return found
 
 
 def main() -> int:
@@ -268,7 +230,11 @@ def main() -> int:
     parser.add_argument("--bus", nargs="+", required=True, help="a NIC's one, or the server's, in NIC order")
     parser.add_argument("--team", help="the server's virtual NIC: makes this the host engine")
     parser.add_argument("--pins", type=Path, help="bpf file system directory for the host engine's maps")
+    parser.add_argument("--address", action="append", help="of the team, to listen on; default: every one")
     parser.add_argument("--listen", type=Service.parse, action="append", default=[])
+    parser.add_argument("--capacity", type=int, default=0, help="connections that it holds at most, 0 for any number")
+    all_features = ",".join(sorted(FEATURES))
+    parser.add_argument("--features", type=_features, default=FEATURES, help=f"what it can do: {all_features}")
     args = parser.parse_args()
     try:
         steering: Steering = (
@@ -277,9 +243,9 @@ def main() -> int:
         control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         control.bind(args.socket)
         control.listen(1)
-        engine = Engine(args.name, control, steering)
+        engine = Engine(args.name, control, steering, Limits(args.capacity, args.features))
         for service in args.listen:
-            Listener(args.name, service, engine.loop, engine.accepted)
+            Listener(args.name, service, args.address or EVERYWHERE, engine.loop, engine.accepted)
         if args.wire:
             engine.watch_carrier(args.wire)
     except (kernel.KernelError, OSError) as error:

@@ -51,6 +51,7 @@ def _load_libbpf() -> ctypes.CDLL:
         ("bpf_map_update_elem", number, (number, pointer, pointer, ctypes.c_uint64)),
         ("bpf_map_delete_elem", number, (number, pointer)),
         ("bpf_map_get_next_key", number, (number, pointer, pointer)),
+        ("bpf_map_lookup_batch", number, (number, pointer, pointer, pointer, pointer, pointer, pointer)),
         ("bpf_prog_test_run_opts", number, (number, pointer)),
         ("bpf_tc_hook_create", number, (pointer,)),
         ("bpf_tc_attach", number, (pointer, pointer)),
@@ -102,7 +103,7 @@ class Map:
     def __init__(self, fd: int, key_size: int, value_size: int):
         self.fd = fd
         self._lib = _libbpf()
-        self._key_size = key_size
+        self._key_size, self._value_size = key_size, value_size
         self._value = ctypes.create_string_buffer(value_size)
 
     def get(self, key: bytes) -> bytes | None:
@@ -141,6 +142,29 @@ class Map:
             value = self.get(key)
             if value is not None:
                 yield key, value
+
+    def in_batches(self, size: int = 4096) -> Iterator[tuple[bytes, bytes]]:
+        """All elements of a hash map, up to `size` by one system call."""
+        place, count, result = ctypes.create_string_buffer(max(4, self._key_size)), ctypes.c_uint32(), 0
+        before: ctypes.Array[ctypes.c_char] | None = None
+        while result == 0:
+            keys = ctypes.create_string_buffer(size * self._key_size)
+            values = ctypes.create_string_buffer(size * self._value_size)
+            count.value = size
+            result = self._lib.bpf_map_lookup_batch(self.fd, before, place, keys, values, ctypes.byref(count), None)
+            if result == -errno.ENOSPC:  # one chain of the hash table is longer than that
+                size, result = 2 * size, 0
+                continue
+            if result != -errno.ENOENT:  # the kernel's word for: these were the last
+                _check(result, "map lookup")
+            before, all_keys, all_values = place, keys.raw, values.raw
+            for n in range(count.value):
+                key = all_keys[n * self._key_size : (n + 1) * self._key_size]
+                yield key, all_values[n * self._value_size : (n + 1) * self._value_size]
+
+    def max_entries(self) -> int:
+        lines = Path(f"/proc/self/fdinfo/{self.fd}").read_text().splitlines()
+        return int(next(line.split(":")[1] for line in lines if line.startswith("max_entries:")))
 
 
 class _TestRun(ctypes.Structure):  # struct bpf_test_run_opts
@@ -199,7 +223,8 @@ class Program:
         result = lib.bpf_tc_hook_create(ctypes.byref(hook))
         if result != -errno.EEXIST:
             _check(result, f"clsact on {interface}")
-        options = _TcOpts(sz=ctypes.sizeof(_TcOpts), prog_fd=self.fd, handle=1, priority=1)
+        replace = 1  # BPF_TC_F_REPLACE: an engine that was killed has left its programs behind
+        options = _TcOpts(sz=ctypes.sizeof(_TcOpts), prog_fd=self.fd, flags=replace, handle=1, priority=1)
         _check(lib.bpf_tc_attach(ctypes.byref(hook), ctypes.byref(options)), f"{self.name} on {interface}")
 
     def run(self, *, frame: bytes | None = None, context: bytes | None = None) -> tuple[int, bytes]:

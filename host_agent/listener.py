@@ -46,12 +46,13 @@ Accepted = Callable[[Connection, socket.socket, socket.socket, str], None]
 
 
 class Listener:
-    """One service, on IPv4 and IPv6. accepted(connection, tcp, channel, service) takes over both sockets."""
+    """One service on a team's addresses. accepted(connection, tcp, channel, service) takes over both sockets."""
 
-    def __init__(self, who: str, service: Service, loop: Loop, accepted: Accepted):
+    def __init__(self, who: str, service: Service, addresses: list[str], loop: Loop, accepted: Accepted):
         """Raises OSError when the port is taken."""
         self._who, self._service, self._accepted = who, service, accepted
-        for family, address in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+        for address in addresses:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
             listener = socket.socket(family, socket.SOCK_STREAM)
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:

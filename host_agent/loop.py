@@ -1,13 +1,16 @@
-"""An event loop over epoll: descriptors, their handlers, and an end on SIGTERM.
+"""An event loop over epoll: descriptors and their handlers, timers, and an end on SIGTERM.
 
 Decides: in which order handlers run. Never touches: what they do.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import os
 import select
 import signal
+import time
 from collections.abc import Callable
 
 Handler = Callable[[int], None]
@@ -19,6 +22,8 @@ class Loop:
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
         self._urgent: int | None = None
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()  # between timers of the same moment
         self._running = True
 
     def watch(self, fd: int, handler: Handler, mask: int = select.EPOLLIN, *, urgent: bool = False) -> None:
@@ -32,22 +37,32 @@ class Loop:
         self._epoll.unregister(fd)
         del self._handlers[fd]
 
-    def run(self, timeout: Callable[[], float], after: Callable[[], None]) -> None:
-        """Until SIGTERM. timeout(): seconds to wait at most, -1 for ever. after(): once behind each round."""
+    def after(self, seconds: float, act: Callable[[], None]) -> None:
+        """Calls act once, about so many seconds from now."""
+        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), act))
+
+    def run(self, idle: Callable[[], bool] = lambda: True) -> None:
+        """Until SIGTERM. idle(): called once behind each round; False: there is more to do without waiting."""
         reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.watch(reader, lambda _mask: None)
         # A signal just before the wait would not end it: the wait is begun anew (PEP 475). The pipe ends it.
         signal.set_wakeup_fd(writer)
         signal.signal(signal.SIGTERM, lambda *_: self._stop())
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the runner's to handle
+        may_wait = True
         while self._running:
-            events = self._epoll.poll(timeout())
+            events = self._epoll.poll(self._until_next() if may_wait else 0)
             events.sort(key=lambda event: event[0] != self._urgent)
             for fd, mask in events:
                 handler = self._handlers.get(fd)  # an earlier handler of this round may have closed it
                 if handler:
                     handler(mask)
-            after()
+            while self._timers and self._timers[0][0] <= time.monotonic():
+                heapq.heappop(self._timers)[2]()
+            may_wait = idle()
+
+    def _until_next(self) -> float:
+        return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else -1
 
     def _stop(self) -> None:
         self._running = False

@@ -36,11 +36,11 @@ class EnginePeer:
         self._link.send(message)
 
     def ask(self, message: Message, steps: Steps) -> None:
-        """Sends a message whose reply belongs to a move."""
+        """Sends a message whose reply belongs to a move. Raises PeerGone; no reply is waited for then."""
         number = next(_ids)
-        self._waiting[number] = steps
         message.fields["id"] = number
         self.send(message)
+        self._waiting[number] = steps
 
     def answered(self, reply: Message) -> Steps | None:
         """The move that waits for this reply."""

@@ -5,12 +5,16 @@ Decides: whether, when and where a connection moves. Never touches: maps, socket
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 
-from host_agent.connection import Connection
+from host_agent.connection import Connection, key_of
 from host_agent.decision import Record, Stage
-from host_agent.records import NEVER
+
+HOST = -1
+"""The place of a connection that is not offloaded; NIC ids count from 0."""
 
 HOLD_DOWN = 0.1
 """Seconds after a connection left a NIC during which its frames there are late ones, not a new choice of the switch.
@@ -20,19 +24,55 @@ FAULT_WINDOW = 0.5
 """Seconds after a link died during which a move takes what is in flight for lost. The guess at a NIC may have been
 wrong and its first burst may not have come through; sending it twice costs little, a retransmission timeout much."""
 
+SEEN_FOR = 1.0
+"""Seconds during which the sequence numbers of the last move still tell old segments from new ones: 2**31 bytes
+must not have passed meanwhile."""
+
 RETRY = 0.2
 """Seconds until a refused offload is tried again."""
 
 
+def threshold(after_bytes: int | None) -> int:
+    """What the frame path compares bytes with; None: never."""
+    return 2**64 - 1 if after_bytes is None else after_bytes
+
+
+class OnFault(Enum):
+    """What becomes of an offloaded connection whose link dies."""
+
+    RELOAD = "reload"  # onto a surviving NIC at once: a guess, which the first frame corrects
+    UPLOAD = "upload"  # to the host, for good
+    ON_FIRST_PACKET = "on_first_packet"  # to the host, until a frame shows the switch's choice
+
+
+class Choice(Enum):
+    """How a NIC is chosen where the switch's choice is not known."""
+
+    LEAST_LOADED = "least_loaded"
+    ROUND_ROBIN = "round_robin"
+    BY_HASH = "by_hash"
+
+
 @dataclass(frozen=True)
-class OffloadPolicy:
-    """When a connection goes to a NIC: after so many bytes in both directions (0: at once), or never (None)."""
+class Plan:
+    """One move. source, target: NIC id or HOST. cause: policy, link_down, link_up, stray, drain or command.
+    resend: what was in flight is lost. fallbacks: places to try, in order, when the target refuses."""
 
-    after_bytes: int | None
+    connection: Connection
+    source: int
+    target: int
+    cause: str
+    resend: bool = False
+    fallbacks: tuple[int, ...] = ()
 
-    @property
-    def threshold(self) -> int:
-        return NEVER if self.after_bytes is None else self.after_bytes
+
+@dataclass(frozen=True)
+class Seen:
+    """The peer's sequence numbers when the connection last moved, and when that was (seconds)."""
+
+    snd_una: int
+    rcv_nxt: int
+    at: float
 
 
 @dataclass
@@ -42,51 +82,165 @@ class History:
 
     left: dict[int, float] = field(default_factory=dict)
     fault: float | None = None
+    seen: Seen | None = None
 
     def in_flight_is_lost(self, now: float) -> bool:
         return self.fault is not None and now - self.fault < FAULT_WINDOW
 
 
-def should_reload(record: Record, arrived: int, epoch: int, history: History, now: float) -> bool:
+@dataclass(frozen=True)
+class Evidence:
+    """A frame at block 414: the NIC it came in by, the record's epoch then, its sequence numbers and payload."""
+
+    nic: int
+    epoch: int
+    seq: int = 0
+    ack: int = 0
+    length: int = 0
+
+
+def should_reload(record: Record, found: Evidence, history: History, active: Iterable[int], now: float) -> bool:
     """Block 414: a frame of an offloaded connection came in by another NIC. Is that the switch's new choice?"""
-    if not record.offloaded or record.stage is not Stage.SETTLED or record.epoch != epoch or record.nic == arrived:
+    if not record.offloaded or record.stage is not Stage.SETTLED:
         return False
-    left = history.left.get(arrived)
+    if record.epoch != found.epoch or record.nic == found.nic or found.nic not in active:
+        return False
+    if history.seen and now - history.seen.at < SEEN_FOR and not _in_window(found, history.seen):
+        return False
+    left = history.left.get(found.nic)
     return left is None or now - left >= HOLD_DOWN
 
 
-def guess(live: Iterable[int], load: Mapping[int, int], *, avoid: int) -> int | None:
-    """A surviving NIC for a connection whose link died: the least loaded. The switch's choice is not known yet; its
-    first frame corrects a wrong guess."""
-    return min((nic for nic in live if nic != avoid), key=lambda nic: (load.get(nic, 0), nic), default=None)
+def _in_window(found: Evidence, seen: Seen) -> bool:
+    """Neither an old segment nor an old acknowledgement (RFC 9293, 3.4; comparison modulo 2**32)."""
+    half = 2**31
+    return (found.seq + found.length - seen.rcv_nxt) % 2**32 < half and (found.ack - seen.snd_una) % 2**32 < half
 
 
-@dataclass(frozen=True)
-class FaultPlan:
-    """What a dead link leads to, record by record."""
+class Chooser:
+    """Picks a NIC by a strategy. Its only state is the turn of round robin."""
 
-    remove: tuple[Connection, ...]
-    reload: tuple[tuple[Connection, int], ...]  # with the NIC to go to
-    stranded: tuple[Connection, ...]  # no NIC is left
+    def __init__(self, choice: Choice):
+        self._choice = choice
+        self._turn = -1
+
+    def pick(self, candidates: Iterable[int], load: Mapping[int, int], connection: Connection) -> int | None:
+        """One of the candidates; load: offloaded connections by NIC. None when there are none."""
+        nics = sorted(candidates)
+        if not nics:
+            return None
+        match self._choice:
+            case Choice.LEAST_LOADED:
+                return min(nics, key=lambda nic: (load.get(nic, 0), nic))
+            case Choice.ROUND_ROBIN:
+                self._turn = next((nic for nic in nics if nic > self._turn), nics[0])
+                return self._turn
+            case Choice.BY_HASH:
+                return nics[zlib.crc32(key_of(connection)) % len(nics)]
 
 
-def on_link_down(failed: int, live: tuple[int, ...], records: Iterable[tuple[Connection, Record]]) -> FaultPlan:
-    """Walks through the records of a NIC that lost its link: not offloaded -> removed; offloaded -> reloaded."""
-    remove: list[Connection] = []
-    reload: list[tuple[Connection, int]] = []
-    stranded: list[Connection] = []
+def load_of(records: Iterable[tuple[Connection, Record]]) -> dict[int, int]:
+    """Offloaded connections by NIC."""
     load: dict[int, int] = {}
-    mine: list[Connection] = []
+    for _, record in records:
+        if record.offloaded:
+            load[record.nic] = load.get(record.nic, 0) + 1
+    return load
+
+
+@dataclass
+class Walk:
+    """What a walk through a NIC's records leads to. stranded: offloaded, and no NIC is left to go to."""
+
+    remove: list[Connection] = field(default_factory=list)
+    moves: list[Plan] = field(default_factory=list)
+    stranded: list[Connection] = field(default_factory=list)
+    lost: list[Connection] = field(default_factory=list)
+
+
+Records = list[tuple[Connection, Record]]
+
+
+def on_link_down(failed: int, active: tuple[int, ...], records: Records, on_fault: OnFault, chooser: Chooser) -> Walk:
+    """A NIC lost its link. For each of its records: not offloaded -> removed; offloaded -> moved, by policy."""
+    walk = Walk()
+    others = tuple(nic for nic in active if nic != failed)
+    load = load_of(records)
     for connection, record in records:
-        if record.nic != failed:
-            load[record.nic] = load.get(record.nic, 0) + record.offloaded
-        elif record.stage is Stage.SETTLED:
-            (mine if record.offloaded else remove).append(connection)
-    for connection in mine:
-        target = guess(live, load, avoid=failed)
-        if target is None:
-            stranded.append(connection)
+        if record.nic != failed or record.stage is not Stage.SETTLED:
+            continue
+        if not record.offloaded:
+            walk.remove.append(connection)
+        elif on_fault is not OnFault.RELOAD:
+            walk.moves.append(Plan(connection, failed, HOST, "link_down", resend=True))
         else:
-            load[target] = load.get(target, 0) + 1
-            reload.append((connection, target))
-    return FaultPlan(tuple(remove), tuple(reload), tuple(stranded))
+            _away(walk, connection, failed, others, load, chooser, "link_down", resend=True)
+    return walk
+
+
+def on_adapter_failure(failed: int, records: Records) -> Walk:
+    """A NIC is gone with all it held: its offloaded connections are lost; what the host holds goes on. A connection on
+    the move is left to its move, which finds the NIC gone."""
+    walk = Walk()
+    for connection, record in records:
+        if record.nic == failed and record.stage is Stage.SETTLED:
+            (walk.lost if record.offloaded else walk.remove).append(connection)
+    return walk
+
+
+def on_link_up(returned: int, active: tuple[int, ...], records: Records, *, rebalance: bool, chooser: Chooser) -> Walk:
+    """A link came back. Connections stranded on NICs without a link go where there is one; with rebalance, the
+    returned NIC also gets its share, as a guess that the first frame corrects."""
+    walk = Walk()
+    load = load_of(records)
+    settled = [(c, r) for c, r in records if r.offloaded and r.stage is Stage.SETTLED]
+    for connection, record in settled:
+        if record.nic not in active:
+            _away(walk, connection, record.nic, active, load, chooser, "link_up", resend=True)
+    if rebalance and returned in active:
+        share = sum(load.get(nic, 0) for nic in active) // len(active)
+        for connection, record in settled:
+            if load.get(returned, 0) >= share:
+                break
+            if record.nic in active and record.nic != returned and load[record.nic] > share:
+                walk.moves.append(Plan(connection, record.nic, returned, "rebalance", fallbacks=(record.nic,)))
+                load[record.nic] -= 1
+                load[returned] = load.get(returned, 0) + 1
+    return walk
+
+
+def on_remove(leaving: int, active: tuple[int, ...], records: Records, chooser: Chooser) -> Walk:
+    """A NIC is to leave the team: all that it holds goes elsewhere first, to the host where no NIC is left."""
+    walk = Walk()
+    others = tuple(nic for nic in active if nic != leaving)
+    load = load_of(records)
+    for connection, record in records:
+        if record.nic != leaving or record.stage is not Stage.SETTLED:
+            continue
+        if not record.offloaded:
+            walk.remove.append(connection)
+        elif not others:
+            walk.moves.append(Plan(connection, leaving, HOST, "drain"))
+        else:
+            _away(walk, connection, leaving, others, load, chooser, "drain", resend=False)
+    return walk
+
+
+def _away(
+    walk: Walk,
+    connection: Connection,
+    source: int,
+    others: tuple[int, ...],
+    load: dict[int, int],
+    chooser: Chooser,
+    cause: str,
+    *,
+    resend: bool,
+) -> None:
+    target = chooser.pick(others, load, connection)
+    if target is None:
+        walk.stranded.append(connection)
+        return
+    load[target] = load.get(target, 0) + 1
+    rest = tuple(nic for nic in others if nic != target)
+    walk.moves.append(Plan(connection, source, target, cause, resend=resend, fallbacks=(*rest, HOST)))

@@ -1,9 +1,10 @@
 """The records: what the teaming software knows of each connection, kept in BPF maps of the server.
 
-Decides: nothing; it reads and writes the layouts of bpf/team.bpf.c. Never touches: sockets, contexts, policy.
+Decides: nothing; it reads and writes the layouts of bpf/records.h. Never touches: sockets, contexts, policy.
 
 The host engine loads the programs and pins the maps; the agent opens them by their pins, so that either may restart.
 A record changes by the `assign` program, in place in the kernel, so that no frame counted meanwhile is lost.
+RecordKeeper is what the agent needs of whoever keeps records; plain_records.py has another keeper.
 """
 
 from __future__ import annotations
@@ -15,20 +16,26 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+from typing import Protocol
 
 from host_agent import kernel
 from host_agent.connection import KEY, Connection, from_key, key_of
-from host_agent.decision import Block, Record, Stage
+from host_agent.decision import Action, Block, By, Fins, Record, Stage
 
 MAX_NICS = 16
 NEVER = 2**64 - 1
 
-_RECORD = struct.Struct("=IBBBxI6s6x9Q")
-_TEAM = struct.Struct("=III16I16B16I4xQQ")
-_COUNTS = struct.Struct("=8Q")
-_REPORT = struct.Struct("=Q36sIII")
-_ASSIGN = struct.Struct("=36sIIBBBxi")
+_RECORD = struct.Struct("=IBBBBI6sBxIII10Q")
+_TEAM = struct.Struct("=III16I16B16II4QI4x")
+_COUNTS = struct.Struct("=10Q")
+_THRESHOLD = struct.Struct("=QQ")
+_REPORT = struct.Struct("=Q36s6I4B")
+_ASSIGN = struct.Struct("=36sIIBBBBB3xi")
+_PORT = struct.Struct("!H")
 _ZERO = bytes(4)
+_KEEP = 2  # enum { CLEAR, SET, KEEP }
+_ACTIONS = tuple(Action)
+COUNTED = (*(block.label for block in Block), "other", "held", "forwarded", "up", "unrecorded")
 
 #            name          key size  value size
 _MAPS = {
@@ -36,30 +43,57 @@ _MAPS = {
     "team": (4, _TEAM.size),
     "nic_of_bus": (4, 4),
     "counters": (4, _COUNTS.size),
+    "services": (_PORT.size, _THRESHOLD.size),
     "reports": (0, 0),
 }
 
 
 class ReportKind(IntEnum):
     STRAY = 1  # block 414: the connection's frames reach another NIC than its owner
-    DUE = 2  # the policy's threshold of bytes was passed
+    DUE = 2  # the policy's threshold of bytes or of time was passed
+    TRACE = 3  # any frame that a NIC handed over, while Team.trace is set; some may be missing
+    CLOSED = 4  # an RST, or a SYN that uses the identifier again: see `by`
+    FULL = 5  # a new connection got no record, for there was no room
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the frame path tells the agent. at: CLOCK_MONOTONIC, ns. nic: where the frame came in."""
+    """What the frame path tells the agent.
+
+    at: CLOCK_MONOTONIC, ns. nic: where the frame came in; for DUE, and for what the host sent, the record's. epoch: the
+    record's. seq, ack, payload (bytes), flags: the frame's. block and action: TRACE and STRAY. by: CLOSED. A CLOSED
+    connection has no record any more; one that is offloaded has, marked as closing, for its owner is the judge of an
+    RST, and so has one on the move; one whose identifier was used again has a new one.
+    """
 
     at: int
     connection: Connection
     kind: ReportKind
     nic: int
     epoch: int
+    seq: int = 0
+    ack: int = 0
+    payload: int = 0
+    flags: int = 0
+    block: Block | None = None
+    action: Action | None = None
+    by: By | None = None
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """When a connection is due for a NIC: at so many bytes in both directions, or at an age in ns (0: at none)."""
+
+    after_bytes: int = NEVER
+    after_ns: int = 0
 
 
 @dataclass(frozen=True)
 class Team:
     """The settings of the frame path. Interface indexes; live: NIC ids with carrier; offload_after: bytes;
-    report_every: nanoseconds."""
+    offload_after_ns: age of a connection, 0: none; report_every: nanoseconds. A stray is told when it is the
+    `stray_frames`th since the last move, or `stray_after` ns behind the first (0: never for that reason).
+    trace: tell the block of every frame."""
 
     virtual_nic: int = 0
     hold: int = 0
@@ -67,6 +101,10 @@ class Team:
     bus: tuple[int, ...] = ()
     offload_after: int = NEVER
     report_every: int = 1_000_000
+    offload_after_ns: int = 0
+    stray_frames: int = 1
+    stray_after: int = 0
+    trace: bool = False
 
     def pack(self) -> bytes:
         def pad(values: tuple[int, ...]) -> tuple[int, ...]:
@@ -80,15 +118,30 @@ class Team:
             *pad(self.live),
             *up,
             *pad(self.bus),
+            self.trace,
             self.offload_after,
+            self.offload_after_ns,
             self.report_every,
+            self.stray_after,
+            self.stray_frames,
         )
 
     @classmethod
     def unpack(cls, data: bytes) -> Team:
         virtual_nic, hold, count, *rest = _TEAM.unpack(data)
-        live, bus = rest[:16], rest[32:48]
-        return cls(virtual_nic, hold, tuple(live[:count]), tuple(b for b in bus if b), rest[48], rest[49])
+        trace, offload_after, offload_after_ns, report_every, stray_after, stray_frames = rest[48:]
+        return cls(
+            virtual_nic=virtual_nic,
+            hold=hold,
+            live=tuple(rest[:count]),
+            bus=tuple(b for b in rest[32:48] if b),
+            offload_after=offload_after,
+            offload_after_ns=offload_after_ns,
+            report_every=report_every,
+            stray_frames=stray_frames,
+            stray_after=stray_after,
+            trace=bool(trace),
+        )
 
 
 def pack_record(r: Record) -> bytes:
@@ -97,11 +150,17 @@ def pack_record(r: Record) -> bytes:
         r.offloaded,
         r.stage,
         r.due,
+        r.closing,
         r.epoch,
         r.peer_mac,
+        r.fins,
+        r.forwarded,
+        r.peer_fin,
+        r.host_fin,
         r.created,
         r.last_seen,
         r.reported,
+        r.first_stray,
         r.packets,
         r.bytes,
         r.bytes_out,
@@ -112,12 +171,60 @@ def pack_record(r: Record) -> bytes:
 
 
 def unpack_record(data: bytes) -> Record:
-    nic, offloaded, stage, due, epoch, mac, *numbers = _RECORD.unpack(data)
-    return Record(nic, bool(offloaded), Stage(stage), bool(due), epoch, mac, *numbers)
+    nic, offloaded, stage, due, closing, epoch, mac, fins, *numbers = _RECORD.unpack(data)
+    return Record(nic, bool(offloaded), Stage(stage), bool(due), bool(closing), epoch, mac, Fins(fins), *numbers)
+
+
+def unpack_report(data: bytes) -> Report:
+    at, key, kind, nic, epoch, seq, ack, payload, flags, block, action, by = _REPORT.unpack(data)
+    on_the_way = kind in (ReportKind.TRACE, ReportKind.STRAY)
+    return Report(
+        at,
+        from_key(key),
+        ReportKind(kind),
+        nic,
+        epoch,
+        seq,
+        ack,
+        payload,
+        flags,
+        block=Block(block) if on_the_way else None,
+        action=_ACTIONS[action] if on_the_way else None,
+        by=By(by) if by else None,
+    )
 
 
 class StaleRecord(Exception):
     """The record is gone, or has moved on since it was read."""
+
+
+class RecordKeeper(Protocol):
+    """Who keeps the records of one team and provides them on demand. As Records, below, without its BPF."""
+
+    @property
+    def capacity(self) -> int: ...
+    @property
+    def team(self) -> Team: ...
+    @team.setter
+    def team(self, value: Team) -> None: ...
+    def get(self, connection: Connection) -> Record | None: ...
+    def all(self) -> Iterator[tuple[Connection, Record]]: ...
+    def put(self, connection: Connection, record: Record) -> None: ...
+    def delete(self, connection: Connection) -> bool: ...
+    def assign(
+        self,
+        connection: Connection,
+        *,
+        epoch: int,
+        nic: int,
+        offloaded: bool,
+        stage: Stage,
+        moved: bool = False,
+        due: bool | None = None,
+        closing: bool | None = None,
+    ) -> None: ...
+    def set_service(self, port: int, threshold: Threshold | None) -> None: ...
+    def counts(self, nic: int) -> dict[str, int]: ...
 
 
 class Records:
@@ -147,11 +254,18 @@ class Records:
         data = self._maps["records"].get(key_of(connection))
         return unpack_record(data) if data is not None else None
 
+    @property
+    def capacity(self) -> int:
+        """How many records there is room for, chosen when the object was loaded."""
+        return self._maps["records"].max_entries()
+
     def all(self) -> Iterator[tuple[Connection, Record]]:
-        for key, value in self._maps["records"].items():
+        """All records, many at a time; those made or deleted meanwhile may be among them or not."""
+        for key, value in self._maps["records"].in_batches():
             yield from_key(key), unpack_record(value)
 
     def put(self, connection: Connection, record: Record) -> None:
+        """Raises KernelError when there is no room."""
         self._maps["records"].put(key_of(connection), pack_record(record))
 
     def delete(self, connection: Connection) -> bool:
@@ -166,12 +280,15 @@ class Records:
         offloaded: bool,
         stage: Stage,
         moved: bool = False,
+        due: bool | None = None,
+        closing: bool | None = None,
     ) -> None:
-        """Sets NIC, flag and stage if the record is still of `epoch`; moved: counts the epoch up.
+        """Sets NIC, flag and stage if the record is still of `epoch`; moved: counts the epoch up, and strays anew.
 
-        Raises StaleRecord if it is not.
+        due, closing: what they become, None: as they are. Raises StaleRecord if the record is of another epoch.
         """
-        request = _ASSIGN.pack(key_of(connection), nic, epoch, offloaded, stage, moved, 0)
+        flags = (_KEEP if flag is None else int(flag) for flag in (due, closing))
+        request = _ASSIGN.pack(key_of(connection), nic, epoch, offloaded, stage, moved, *flags, 0)
         _, answer = self._assign.run(context=request)
         result = _ASSIGN.unpack(answer)[-1]
         if result in (-errno.ENOENT, -errno.ESTALE):
@@ -190,18 +307,19 @@ class Records:
     def set_bus(self, ifindex: int, nic: int) -> None:
         self._maps["nic_of_bus"].put(struct.pack("=I", ifindex), struct.pack("=I", nic))
 
+    def set_service(self, port: int, threshold: Threshold | None) -> None:
+        """The threshold of connections to one port of the team; None: the team's own."""
+        if threshold is None:
+            self._maps["services"].delete(_PORT.pack(port))
+        else:
+            self._maps["services"].put(_PORT.pack(port), _THRESHOLD.pack(threshold.after_bytes, threshold.after_ns))
+
     def counts(self, nic: int) -> dict[str, int]:
-        """Frames that came in by a NIC: by block of Figure 4, and by what became of them."""
+        """Frames that came in by a NIC: by block of Figure 4, by what became of them, unrecorded for lack of room."""
         data = self._maps["counters"].get(struct.pack("=I", nic))
         assert data is not None
-        names = [block.label for block in Block] + ["other", "held", "forwarded", "up"]
-        return dict(zip(names, _COUNTS.unpack(data), strict=True))
+        return dict(zip(COUNTED, _COUNTS.unpack(data), strict=False))  # the last is no count
 
     def reports(self, take: Callable[[Report], None]) -> kernel.RingBuffer:
         """The frame path's reports; `take` is called from consume()."""
-
-        def unpack(data: bytes) -> None:
-            at, key, kind, nic, epoch = _REPORT.unpack(data)
-            take(Report(at, from_key(key), ReportKind(kind), nic, epoch))
-
-        return kernel.RingBuffer(self._maps["reports"].fd, unpack)
+        return kernel.RingBuffer(self._maps["reports"].fd, lambda data: take(unpack_report(data)))

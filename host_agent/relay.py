@@ -6,6 +6,9 @@ Decides: when to move bytes, and when an end of stream passes on. Never touches:
     application <--channel-- pipe <-- socket <-- peer        `inward`
 
 A pipe is borrowed only while it holds bytes, so an idle connection costs two descriptors.
+
+Urgent data becomes a byte of the stream like any other (RFC 6093, 6): splice(2) stops in front of it, so that one byte
+is read by hand. The socket must have SO_OOBINLINE set.
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ import errno
 import fcntl
 import os
 import socket
+import struct
 
+SIOCATMARK = 0x8905  # asm-generic/sockios.h
 _CHUNK = 256 * 1024
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 _PIPE_SIZE = 1031  # F_SETPIPE_SZ
@@ -42,7 +47,8 @@ class StreamBroken(Exception):
 
 
 class Flow:
-    """One direction. total: bytes carried so far. done: the end of the stream was passed on."""
+    """One direction. total: bytes carried so far. done: the end of the stream was passed on. urgent: the source may be
+    in front of an urgent byte."""
 
     def __init__(self, source: socket.socket, sink: socket.socket, names: tuple[str, str], pipes: Pipes):
         self._source, self._sink, self._names, self._pipes = source, sink, names, pipes
@@ -51,6 +57,7 @@ class Flow:
         self._ended = False
         self.total = 0
         self.done = False
+        self.urgent = False
 
     def pump(self, budget: int) -> bool:
         """Carries up to about `budget` bytes. True when more could be done at once. Raises StreamBroken."""
@@ -73,6 +80,8 @@ class Flow:
             self._held = os.splice(self._source.fileno(), self._pipe[1], _CHUNK, flags=_FLAGS)
             self._ended = self._held == 0
         except BlockingIOError:
+            if self.urgent and self._take_urgent():
+                return True
             self._return_pipe()
             return False
         except OSError as error:
@@ -81,6 +90,19 @@ class Flow:
         if self._ended:
             self._return_pipe()
         return True
+
+    def _take_urgent(self) -> bool:
+        """The byte at the mark, if the stream has come to it."""
+        at_mark = struct.unpack("i", fcntl.ioctl(self._source.fileno(), SIOCATMARK, bytes(4)))[0]
+        if not at_mark or self._pipe is None:
+            return False
+        try:
+            byte = self._source.recv(1)
+        except BlockingIOError:  # announced, but not here yet
+            return False
+        self.urgent = False
+        self._held = os.write(self._pipe[1], byte)
+        return self._held > 0
 
     def _give(self) -> int:
         assert self._pipe is not None
@@ -118,6 +140,12 @@ class Flow:
             self._held -= len(part)
         self._return_pipe()
         return held
+
+    def put_back(self, held: bytes) -> None:
+        """What take_held() gave, in front of all that the source still has."""
+        if held:
+            self._pipe = self._pipes.borrow()
+            self._held = os.write(self._pipe[1], held)
 
     def drop(self) -> None:
         """Throws away what is held."""

@@ -7,12 +7,16 @@ insides; what engines are to do is yielded, and their replies are sent in.
             |   hold: record HELD |                        |             -> hold queue
             |<------ save --------|                        |
             |-- context, channel >|                        |
-            |                     |-- restore, context, -->|
+         (frozen)                 |-- restore, context, -->|
             |                     |      channel           |
             |                     |<------ done -----------|
             |  repoint: record -> new NIC, epoch + 1       |
             |  release: queued frames --------------------->             -> hold queue, in order
             |           record SETTLED, joined             |             -> new engine
+            |<----- discard ------|                        |
+
+The old engine keeps the frozen socket until it is told to discard it. So a target that refuses or dies in the middle
+costs nothing: the old engine thaws.
 """
 
 from __future__ import annotations
@@ -21,34 +25,14 @@ import os
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from host_agent.connection import Connection
 from host_agent.decision import Record, Stage
 from host_agent.hold import Hold
+from host_agent.policy import HOST, Plan
 from host_agent.records import Records, StaleRecord
 from host_agent.verbs import Message
-
-HOST = -1
-"""The place of a connection that is not offloaded; NIC ids count from 0."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """source, target: NIC id or HOST. cause: policy, link_down, stray or command. resend: what was in flight is lost.
-    fallbacks: places to try, in order, when the target refuses."""
-
-    connection: Connection
-    source: int
-    target: int
-    cause: str
-    resend: bool = False
-    fallbacks: tuple[int, ...] = ()
-
-    @property
-    def kind(self) -> str:
-        if self.source == HOST:
-            return "offload"
-        return "upload" if self.target == HOST else "reload"
 
 
 @dataclass(frozen=True)
@@ -62,19 +46,30 @@ class Ask:
 
 @dataclass
 class Outcome:
-    """target: where the connection is now, None when it was lost. reason: why it is not where it was to go.
-    parts: seconds of hold, save, restore, release. queued: bytes sent, unsent, received of the context."""
+    """target: where the connection is now, None when it was lost. reason: why it is not where it was to go, or why not
+    at the first place tried; code: the same by its word (docs/verbs.md, `reason`). parts: seconds of hold, save,
+    restore, release. saved: what the old engine told of the context."""
 
     plan: Plan
     target: int | None
     reason: str = ""
+    code: str = ""
     epoch: int = 0
     parts: dict[str, float] = field(default_factory=dict)
     context_bytes: int = 0
     held_frames: int = 0
-    retransmits: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
+    saved: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def moved(self) -> bool:
+        return self.target is not None and self.target != self.plan.source
+
+    @property
+    def kind(self) -> str:
+        """What it became; where it was to go when it did not move."""
+        if self.plan.source == HOST:
+            return "offload"
+        return "upload" if (self.target if self.moved else self.plan.target) == HOST else "reload"
 
 
 Steps = Generator[Ask, Message, Outcome]
@@ -85,60 +80,100 @@ def move(plan: Plan, records: Records, hold: Hold) -> Steps:
 
     A reply with `error` is a refusal. Raises nothing: a connection that ended meanwhile is an outcome too.
     """
-    connection = plan.connection
     outcome = Outcome(plan, plan.source)
-    clock = _Clock(outcome.parts)
-    channel: int | None = None
-    record = records.get(connection)
+    record = records.get(plan.connection)
     if record is None or record.stage is not Stage.SETTLED:
         outcome.reason = "no record" if record is None else "a move is under way"
         return outcome
+    clock = _Clock(outcome.parts)
     try:
-        _set(records, connection, record, stage=Stage.HELD)
+        _set(records, plan.connection, record, stage=Stage.HELD)
         clock.lap("hold")
-        fields = {"connection": connection, "next_hop": record.peer_mac.hex()}
-        saved = yield Ask(plan.source, Message("save", fields))
+        saved = yield Ask(plan.source, Message("save", _named(plan.connection, record)))
         clock.lap("save")
         if "error" in saved.fields:
             outcome.reason = saved.fields["error"]
-            _settle(records, connection, record, hold, outcome)
+            _settle(records, plan.connection, record, hold, outcome)
             return outcome
-        outcome.context_bytes = len(saved.body)
-        for name in ("retransmits", "bytes_in", "bytes_out"):
-            setattr(outcome, name, saved.fields[name])
-        channel = saved.channel
-        outcome.target = None
-        for place in (plan.target, *plan.fallbacks):
-            # The host must be allowed to speak before it resumes; a NIC's own table sees to that.
-            here = replace(record, nic=record.nic if place == HOST else place, offloaded=place != HOST)
-            if place == HOST:
-                _set(records, connection, here, stage=Stage.HELD)
-            request = {"resend": plan.resend, "probe": plan.resend}
-            passed_on, channel = channel, None
-            answer = yield Ask(place, Message("restore", request, saved.body, passed_on))
-            if "error" not in answer.fields:
-                outcome.target = place
-                break
-            outcome.reason, channel = answer.fields["error"], answer.channel
+        outcome.context_bytes, outcome.saved = len(saved.body), saved.fields
+        yield from _place(outcome, record, saved, records)
         clock.lap("restore")
         if outcome.target is None:
             # The held frames go to the host's TCP, which knows no such connection and tells the peer.
-            records.delete(connection)
-            outcome.held_frames += hold.release(connection)
+            records.delete(plan.connection)
+            outcome.held_frames += hold.release(plan.connection)
             return outcome
-        _set(records, connection, here, stage=Stage.HELD, moved=True)
-        _settle(records, connection, replace(here, epoch=record.epoch + 1), hold, outcome)
-        outcome.epoch = record.epoch + 1
-        if outcome.target != HOST:
-            yield Ask(outcome.target, Message("release", {"connection": connection}), reply=False)
+        yield from _release(outcome, record, records, hold)
         clock.lap("release")
     except StaleRecord as stale:
+        # It ended under our hands. Whoever holds a part of it forgets it, and the application hears of it.
         outcome.reason = str(stale)
-        outcome.held_frames += hold.release(connection)
-    finally:
-        if channel is not None:
-            os.close(channel)  # nobody took the connection: its application must not wait for ever
+        outcome.held_frames += hold.release(plan.connection)
+        if outcome.saved:
+            for place in {plan.source, outcome.target} - {None}:
+                assert place is not None
+                yield Ask(place, Message("invalidate", {"connection": plan.connection}), reply=False)
+            outcome.target = None
     return outcome
+
+
+def _place(outcome: Outcome, record: Record, saved: Message, records: Records) -> Generator[Ask, Message, None]:
+    """Finds the context a home: the target, a fallback, or the old engine, which still has it. Sets outcome.target."""
+    plan, channel = outcome.plan, saved.channel
+    assert channel is not None  # a save that succeeds brings it
+    outcome.target = None
+    try:
+        for place in (plan.target, *plan.fallbacks):
+            if place == plan.source:
+                continue
+            if place == HOST:
+                # The host must be allowed to speak before it resumes; a NIC's own table sees to that.
+                _set(records, plan.connection, _at(record, HOST), stage=Stage.HELD)
+            fields = {"resend": plan.resend, "probe": plan.resend}
+            try:  # the target gets a duplicate: should it die with it, the next one still has a channel
+                duplicate = os.dup(channel)
+            except OSError as error:
+                outcome.reason = outcome.reason or f"the agent: {error.strerror}"
+                break
+            answer = yield Ask(place, Message("restore", fields, saved.body, duplicate))
+            if "error" not in answer.fields:
+                outcome.target = place
+                return
+            if answer.channel is not None:
+                os.close(answer.channel)
+            outcome.code = outcome.code or answer.fields.get("reason", "")
+            outcome.reason = outcome.reason or answer.fields["error"]
+    finally:
+        os.close(channel)
+    _set(records, plan.connection, record, stage=Stage.HELD)
+    answer = yield Ask(plan.source, Message("thaw", _named(plan.connection, record)))
+    if "error" not in answer.fields:
+        outcome.target = plan.source
+
+
+def _release(outcome: Outcome, record: Record, records: Records, hold: Hold) -> Generator[Ask, Message, None]:
+    """Repoints the record, lets the held frames go, and has the old engine forget."""
+    connection, source = outcome.plan.connection, outcome.plan.source
+    assert outcome.target is not None
+    if not outcome.moved:
+        _settle(records, connection, record, hold, outcome)
+        return
+    here = _at(record, outcome.target)
+    _set(records, connection, here, stage=Stage.HELD, moved=True)
+    outcome.epoch = record.epoch + 1
+    _settle(records, connection, replace(here, epoch=outcome.epoch), hold, outcome)
+    if outcome.target != HOST:
+        yield Ask(outcome.target, Message("release", {"connection": connection}), reply=False)
+    yield Ask(source, Message("discard", {"connection": connection}), reply=False)
+
+
+def _named(connection: Connection, record: Record) -> dict[str, Any]:
+    return {"connection": connection, "next_hop": record.peer_mac.hex()}
+
+
+def _at(record: Record, place: int) -> Record:
+    """The record of a connection that lives there."""
+    return replace(record, nic=record.nic if place == HOST else place, offloaded=place != HOST)
 
 
 def _set(records: Records, connection: Connection, r: Record, *, stage: Stage, moved: bool = False) -> None:

@@ -6,6 +6,8 @@ Decides: the order in which a namespace stops and starts serving a connection. N
     left     it says nothing more
     joining  it speaks, and takes what comes over the bus: the frames held during the move come first, in order
     joined   it takes frames from its wire too
+    ended    the socket is gone: late segments still come here, for the kernel keeps TIME-WAIT, or they are swallowed;
+             a SYN that re-uses the identifier ends this
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntFlag
@@ -25,7 +28,11 @@ from host_agent.connection import KEY, Connection, key_of
 from host_agent.decision import Stage
 from host_agent.records import Records, StaleRecord, Team
 
-HOLD = "hold0"
+
+def hold_of(team: str) -> str:
+    """The name of the tap device in which a team's held frames wait (an interface name has at most 15 bytes)."""
+    return f"hold-{team}"[:15]
+
 
 _STEER = struct.Struct("=I6s6x5Q")
 _PORTS = struct.Struct("=II5Q")
@@ -38,6 +45,7 @@ class Steer(IntFlag):
     WIRE_IN = 1
     BUS_IN = 2
     OUT = 4
+    ENDED = 8
 
 
 class Steering(Protocol):
@@ -45,6 +53,20 @@ class Steering(Protocol):
     def left(self, connection: Connection) -> None: ...
     def joining(self, connection: Connection, next_hop: bytes) -> None: ...
     def joined(self, connection: Connection) -> None: ...
+    def ended(self, connection: Connection, *, answers: bool) -> None: ...
+    def update(self, connections: Iterable[Connection], next_hop: bytes) -> None: ...
+    def seen(self, connection: Connection) -> Seen | None: ...
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a NIC's steering counted of one connection since it joined. last_seen: CLOCK_MONOTONIC, nanoseconds."""
+
+    frames_in: int
+    wire_bytes_in: int
+    frames_out: int
+    wire_bytes_out: int
+    last_seen: int
 
 
 @dataclass(frozen=True)
@@ -91,6 +113,23 @@ class NicSteering:
     def joined(self, connection: Connection) -> None:
         self._set(connection, Steer.WIRE_IN | Steer.BUS_IN | Steer.OUT)
 
+    def ended(self, connection: Connection, *, answers: bool) -> None:
+        """answers: a late segment may be answered, for there is a TIME-WAIT that does it well."""
+        out = Steer.OUT if answers else Steer(0)
+        self._set(connection, Steer.WIRE_IN | Steer.BUS_IN | Steer.ENDED | out)
+
+    def update(self, connections: Iterable[Connection], next_hop: bytes) -> None:
+        """A new neighbour, a 6-byte MAC, for those of them that are here."""
+        for connection in connections:
+            old = self._offloads.get(key_of(connection))
+            if old is not None:
+                doors, _, *rest = _STEER.unpack(old)
+                self._offloads.put(key_of(connection), _STEER.pack(doors, next_hop, *rest))
+
+    def seen(self, connection: Connection) -> Seen | None:
+        entry = self._offloads.get(key_of(connection))
+        return None if entry is None else Seen(*_STEER.unpack(entry)[2:])
+
     def counts(self) -> NicCounts:
         data = self._nic.get(_ZERO)
         assert data is not None
@@ -103,12 +142,13 @@ class HostSteering:
     def __init__(self, team: str, buses: list[str], pins: Path):
         loaded = kernel.BpfObject(build.path("team"))
         self._records = Records.of_object(loaded)
-        os.close(kernel.open_tap(HOLD, keep=True))  # the agent reads it, and may come and go
-        kernel.set_up(HOLD)
+        hold = hold_of(team)
+        os.close(kernel.open_tap(hold, keep=True))  # the agent reads it, and may come and go
+        kernel.set_up(hold)
         indexes = tuple(socket.if_nametoindex(bus) for bus in buses)
         self._records.team = Team(
             virtual_nic=socket.if_nametoindex(team),
-            hold=socket.if_nametoindex(HOLD),
+            hold=socket.if_nametoindex(hold),
             live=tuple(range(len(buses))),
             bus=indexes,
         )
@@ -117,7 +157,7 @@ class HostSteering:
         self._records.pin(pins)
         loaded.program("team_out").attach(team, kernel.EGRESS)
         loaded.program("host_in").attach(team, kernel.INGRESS)
-        loaded.program("hold_in").attach(HOLD, kernel.INGRESS)
+        loaded.program("hold_in").attach(hold, kernel.INGRESS)
         for bus in buses:
             loaded.program("bus_in").attach(bus, kernel.INGRESS)
 
@@ -142,3 +182,12 @@ class HostSteering:
 
     def joined(self, connection: Connection) -> None:
         pass
+
+    def ended(self, connection: Connection, *, answers: bool) -> None:
+        pass
+
+    def update(self, connections: Iterable[Connection], next_hop: bytes) -> None:
+        pass  # the host's own neighbour table sees to it
+
+    def seen(self, connection: Connection) -> Seen | None:
+        return None  # the records count for the host

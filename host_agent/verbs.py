@@ -4,16 +4,10 @@ Decides: the form of a message, and that both ends speak the same version. Never
 
     packet = JSON object, NUL, body          with up to two descriptors: the application's channel, and a large body
 
-    host to engine                                      engine to host
-    hello    {version}                                  ready      {version, name}
-    save     {id, connection}                           reply      {re, ...} + context + channel, or {re, error}
-    restore  {id, resend, probe} + context + channel    reply      {re, ...}, or {re, error} and the same channel back
-    release  {connection}    frames may come by wire    closed     {connection, ...}: an end of it is gone
-    query    {id}                                       reply      {re, connections: [...]}
-                                                        accepted   {connection, service}   (the host engine only)
-                                                        link       {up}                    (NIC engines only)
+docs/verbs.md names all verbs and their fields, for whoever writes another NIC.
 
-A body above INLINE bytes travels in a memfd, so that a packet never exceeds what a socket buffer takes.
+A body above INLINE bytes travels in a memfd, so that a packet never exceeds what a socket buffer takes; so do fields,
+in front of it.
 """
 
 from __future__ import annotations
@@ -27,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-VERSION = 1
+VERSION = 2
 INLINE = 32 * 1024
 _PACKET = 64 * 1024
 
@@ -58,17 +52,19 @@ class Link:
     def send(self, message: Message) -> None:
         """The message's channel is closed here once it has gone out: it belongs to the other end."""
         fds = [] if message.channel is None else [message.channel]
-        header: dict[str, Any] = {
-            "verb": message.verb,
-            "channel": message.channel is not None,
-            **message.fields,
-        }
-        body = message.body
+        header: dict[str, Any] = {"verb": message.verb, "channel": message.channel is not None}
+        fields, body = json.dumps(message.fields).encode(), message.body
+        if len(fields) > INLINE:
+            header["fields"], body = len(fields), fields + body
+        else:
+            header |= message.fields
         if len(body) > INLINE:
-            memory = os.memfd_create("context", os.MFD_CLOEXEC)
-            rest = memoryview(body)
-            while rest:
-                rest = rest[os.write(memory, rest) :]
+            try:
+                memory = _written(body)
+            except OSError as error:
+                for fd in fds:
+                    os.close(fd)
+                raise PeerGone(f"sending: {error.strerror}") from None
             fds.append(memory)
             header["size"], body = len(body), b""
         self._waiting.append((json.dumps(header).encode() + b"\0" + body, fds))
@@ -121,6 +117,14 @@ class Link:
         self._socket.close()
 
 
+def _written(body: bytes) -> int:
+    memory = os.memfd_create("context", os.MFD_CLOEXEC)
+    rest = memoryview(body)
+    while rest:
+        rest = rest[os.write(memory, rest) :]
+    return memory
+
+
 def _parse(packet: bytes, fds: list[int]) -> Message:
     """Takes over the packet's descriptors: the channel goes into the message, all others are closed."""
     head, _, body = packet.partition(b"\0")
@@ -128,7 +132,8 @@ def _parse(packet: bytes, fds: list[int]) -> Message:
     channel = None
     try:
         fields = json.loads(head)
-        verb, has_channel, size = fields.pop("verb"), fields.pop("channel"), fields.pop("size", None)
+        verb, has_channel = fields.pop("verb"), fields.pop("channel")
+        size, long = fields.pop("size", None), fields.pop("fields", None)
         expected = next(announced) if has_channel else None
         if size is not None:
             with open(next(announced), "rb", closefd=False) as file:
@@ -136,6 +141,8 @@ def _parse(packet: bytes, fds: list[int]) -> Message:
                 body = file.read()
             if len(body) != size:
                 raise ValueError(f"body of {len(body)} bytes, {size} announced")
+        if long is not None:
+            fields, body = json.loads(body[:long]), body[long:]
         channel = expected
         return Message(verb, fields, body, channel)
     except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:

@@ -3,81 +3,165 @@
     python -m scenarios.app --name app --listen /run/app.sock
 
 A connection begins with the client's line of JSON, which names the traffic and its seed; a relay in front may
-hide every address. One thread for each connection. Emits `ready`, then `progress` for what clients send and
-`served` at each connection's end. SIGTERM ends it.
+hide every address. All connections share one thread. Emits `ready`, then `progress` for what clients send, and
+`served` when all connections of a traffic have ended, or at SIGTERM, which ends it.
 """
 
 import argparse
 import json
-import os
+import selectors
 import signal
 import socket
 import sys
-import threading
-import time
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
 
+from scenarios.driver import Driver
 from scenarios.events import Emitter
+from scenarios.tally import TOGETHER_S, Ends, Progress
 from scenarios.transfer import Order, Transfer, errno_name
 
 LONGEST_HEADER = 4096
 HEADER_S = 30.0
+READ = selectors.EVENT_READ
 
 
-def read_header(sock: socket.socket) -> dict[str, Any]:
-    """The client's line. Raises ValueError when it is none, OSError when the connection fails."""
-    sock.settimeout(HEADER_S)
-    line = b""
-    while not line.endswith(b"\n"):
-        byte = sock.recv(1)  # no further: the stream begins after it
-        if not byte or len(line) > LONGEST_HEADER:
+@dataclass
+class Traffic:
+    """What is known of one traffic at this end."""
+
+    name: str
+    count: int
+    progress: Progress
+    ends: Ends = field(default_factory=Ends)
+    told: bool = False
+
+
+class App:
+    """Serves everybody who connects."""
+
+    def __init__(self, listener: socket.socket, emit: Emitter) -> None:
+        """Serves nobody before `run`."""
+        self._listener, self._emit, self._driver = listener, emit, Driver()
+        self._traffic: dict[str, Traffic] = {}
+
+    def run(self) -> NoReturn:
+        """Until somebody raises SystemExit."""
+        self._listener.setblocking(False)
+        self._driver.watch(self._listener, READ, self._accept)
+        self._report()
+        while True:
+            self._driver.turn()
+
+    def last_words(self) -> None:
+        """What is known of traffic that never came to its end."""
+        for traffic in self._traffic.values():
+            traffic.progress.tell()
+            if traffic.ends.connections and not traffic.told:
+                self._emit("served", traffic=traffic.name, **traffic.ends.facts())
+
+    def _report(self) -> None:
+        for traffic in self._traffic.values():
+            traffic.progress.tell()
+        self._driver.at(self._driver.clock() + TOGETHER_S, self._report)
+
+    def _accept(self) -> None:
+        for _ in range(64):  # the others shall have their turn too
+            try:
+                sock, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            self._await_header(sock)
+
+    def _await_header(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        waiting = True
+
+        def let_go(error: str | None) -> None:
+            nonlocal waiting
+            if waiting:
+                waiting = False
+                self._driver.unwatch(sock)
+                if error:
+                    self._emit("served", error=error)
+                    sock.close()
+
+        def readable() -> None:
+            try:
+                asked = read_header(sock)
+                if asked is not None:
+                    order = order_of(asked)
+                    let_go(None)
+                    self._serve(sock, asked, order)
+            except OSError as error:
+                let_go(errno_name(error))
+            except (ValueError, KeyError, TypeError) as error:
+                let_go(f"bad request: {error}")
+
+        self._driver.watch(sock, READ, readable)
+        self._driver.at(self._driver.clock() + HEADER_S, lambda: let_go("timed out: no line that asks for traffic"))
+
+    def _serve(self, sock: socket.socket, asked: dict[str, Any], order: Order) -> None:
+        """One connection after its first line."""
+        name, clock = asked["traffic"], self._driver.clock
+        traffic = self._traffic.get(name)
+        if traffic is None or traffic.told:
+            count = int(asked.get("count", 1))
+            traffic = self._traffic[name] = Traffic(name, count, Progress(self._emit, name, "send", count == 1))
+        deadline = clock() + float(asked.get("limit_s", 60.0))
+        transfer = Transfer(sock, order, traffic.progress.of_one(), clock, deadline, float(asked.get("idle_s", 30.0)))
+        self._driver.add(transfer, lambda over: self._over(traffic, over))
+
+    def _over(self, traffic: Traffic, transfer: Transfer) -> None:
+        transfer.sock.close()
+        traffic.ends.add(transfer)
+        if traffic.ends.connections >= traffic.count:
+            traffic.told = True
+            traffic.progress.tell()
+            self._emit("served", traffic=traffic.name, **traffic.ends.facts())
+
+
+def read_header(sock: socket.socket) -> dict[str, Any] | None:
+    """The client's line, None when it has not come whole. Raises ValueError when it is none, OSError."""
+    try:
+        begun = sock.recv(LONGEST_HEADER, socket.MSG_PEEK)
+    except BlockingIOError:
+        return None
+    length = begun.find(b"\n") + 1
+    if not length:
+        if not begun or len(begun) >= LONGEST_HEADER:
             raise ValueError("the connection did not begin with a line that asks for traffic")
-        line += byte
-    asked = json.loads(line)
+        return None
+    asked = json.loads(sock.recv(length))  # no further: the stream begins after it
     if not isinstance(asked, dict):
         raise ValueError("the first line asks for nothing")
     return asked
 
 
-def serve(sock: socket.socket, emit: Emitter) -> None:
-    """One connection from its first line to its end."""
-    with sock:
-        try:
-            asked = read_header(sock)
-            traffic, seed = str(asked["traffic"]), int(asked["seed"])
-            send, receive = int(asked["send"]), int(asked["receive"])
-        except OSError as error:
-            emit("served", error=errno_name(error))
-            return
-        except (ValueError, KeyError) as error:
-            emit("served", error=f"bad request: {error}")
-            return
-
-        def report(received: int, gap: float) -> None:
-            emit("progress", traffic=traffic, dir="send", bytes=received, gap_ms=round(gap * 1000, 3))
-
-        order = Order(seed, "receive", receive, "send", send, closes_first=False)
-        deadline = time.monotonic() + float(asked.get("limit_s", 60.0))
-        transfer = Transfer(sock, order, report, time.monotonic, deadline, float(asked.get("idle_s", 30.0)))
-        transfer.run()
-        emit(
-            "served",
-            traffic=traffic,
-            error=transfer.error,
-            sent_bytes=transfer.sent,
-            sent_sha256=transfer.sent_sha256,
-            received_bytes=transfer.check.bytes,
-            received_sha256=transfer.check.sha256,
-            first_difference=transfer.check.first_difference,
-        )
+def order_of(asked: dict[str, Any]) -> Order:
+    """What the client's line asks for. Raises ValueError, KeyError, TypeError when the line is wrong."""
+    if not isinstance(asked["traffic"], str):
+        raise ValueError("`traffic` is no name")
+    return Order(
+        seed=int(asked["seed"]),
+        out_name="receive",
+        out_bytes=int(asked["receive"]),
+        in_name="send",
+        in_bytes=int(asked["send"]),
+        closes_first=False,
+        index=asked.get("index"),
+        pace=float(asked.get("pace", 0.0)),
+        every=float(asked.get("every", 0.0)),
+        half={"client": "in", "server": "out"}.get(str(asked.get("half")), ""),
+    )
 
 
 def listen(where: str) -> socket.socket:
     """A listener at the path of a Unix socket, or at an address and port."""
     if where.startswith("/"):
-        return socket.create_server(where, family=socket.AF_UNIX, backlog=1024)
+        return socket.create_server(where, family=socket.AF_UNIX, backlog=4096)
     host, _, port = where.rpartition(":")
-    return socket.create_server((host, int(port)), backlog=1024)
+    return socket.create_server((host, int(port)), backlog=4096)
 
 
 def _name(listener: socket.socket) -> str:
@@ -93,13 +177,14 @@ def main() -> int:
     parser.add_argument("--listen", required=True, metavar="PATH|ADDRESS:PORT")
     arguments = parser.parse_args()
     emit = Emitter(arguments.name)
-    listener = listen(arguments.listen)
-    # The threads hold nothing that needs cleaning up: the events are out, the kernel closes the sockets.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    emit("ready", listen=_name(listener))
-    while True:
-        sock, _ = listener.accept()
-        threading.Thread(target=serve, args=(sock, emit), daemon=True).start()
+    app = App(listen(arguments.listen), emit)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    emit("ready", listen=_name(app._listener))
+    try:
+        app.run()
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        app.last_words()
 
 
 if __name__ == "__main__":

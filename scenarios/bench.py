@@ -16,12 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scenarios import local
+from scenarios import configs, local, sockets
 from scenarios.events import Emitter, Event, Tail
-from scenarios.measure import Connection, connection_of
+from scenarios.measure import Connection, connection_of, connections_of
 from scenarios.processes import Children, RunError, Spawn
 from scenarios.references import topology_of
 from scenarios.schema import Scenario
+from topologies.model import Team
 from topologies.network import Network
 from topologies.sandbox import OpenVSwitch
 
@@ -42,8 +43,10 @@ class Bench:
         self.topology = topology_of(scenario)
         self.network = Network(self.topology, run_dir)
         self.children = Children(emit.fd, out / "logs", os.environ)
-        self.connections: dict[str, Connection] = {}
+        self.connections: dict[str, list[Connection]] = {}
+        self.ever_offloaded: set[Connection] = set()
         self.done: set[str] = set()
+        self._closed: set[Connection] = set()
         self._tail = Tail(out / "events.jsonl")
         self._seen: set[tuple[str, str]] = set()
 
@@ -66,9 +69,9 @@ class Bench:
         self.network.connect_controller(*CONTROLLER)
         for who in self._engines():
             self.await_event(who, "ready")
-        agent = _python("host_agent.agent", "--config", self._agent_config())
-        self.children.start("agent", agent, self._in(self.topology.server))
-        self.await_event("agent", "ready")
+        self._start_agents()
+        for team in self.topology.teams:
+            self.await_event(configs.agent_name(team, self.topology), "ready")
         self.await_event("controller", "switch_ready")
         for nic in self.topology.nics:
             self.await_event(nic.name, "seen by the agent")
@@ -87,41 +90,29 @@ class Bench:
         return partial(self.network.popen, node)
 
     def _engines(self) -> list[str]:
-        return ["host", *(nic.name for nic in self.topology.nics)]
-
-    def _app_ports(self) -> dict[str, str]:
-        """Service name → where its application listens inside the server.
-
-        The built-in one has a Unix socket, so that the server's TCP counts the team's segments only.
-        """
-        return {
-            name: f"{self.run_dir}/app-{name}.sock" if service.app == "builtin" else service.app
-            for name, service in self.scenario.services.items()
-        }
+        hosts = [configs.engine_name(team, self.topology) for team in self.topology.teams]
+        return [*hosts, *(nic.name for nic in self.topology.nics)]
 
     def _start_engines(self) -> None:
-        apps = self._app_ports()
-        team = self.topology.team
-        words = ["--name", "host", "--socket", f"{self.run_dir}/host.sock", "--pins", f"{self.run_dir}/bpf"]
-        words += ["--team", team.name, "--bus", *(nic.server_bus for nic in team.nics)]
-        for name, service in self.scenario.services.items():
-            words += ["--listen", f"{name}:{service.listen}={apps[name]}"]
-        self.children.start("host", _python("host_agent.engine", *words), self._in(self.topology.server))
-        for nic in self.topology.nics:
-            words = [
-                "--name",
-                nic.name,
-                "--socket",
-                f"{self.run_dir}/{nic.name}.sock",
-                "--wire",
-                nic.wire,
-                "--bus",
-                nic.bus,
-            ]
+        run_dir, topology = str(self.run_dir), self.topology
+        for team in topology.teams:
+            Path(configs.pins(team, topology, run_dir)).mkdir(exist_ok=True)
+            words = configs.host_engine(self.scenario, topology, team, run_dir)
+            argv = _python("host_agent.engine", *words)
+            self.children.start(configs.engine_name(team, topology), argv, self._in(topology.server))
+        for nic in topology.nics:
+            words = configs.nic_engine(self.scenario, topology, nic.name, run_dir)
             self.children.start(nic.name, _python("host_agent.engine", *words), self._in(nic.name))
 
+    def _start_agents(self) -> None:
+        for team in self.topology.teams:
+            name = configs.agent_name(team, self.topology)
+            config = configs.agent(self.scenario, self.topology, team, str(self.run_dir))
+            argv = _python("host_agent.agent", "--config", self._write(name, config))
+            self.children.start(name, argv, self._in(self.topology.server))
+
     def _start_applications(self) -> None:
-        apps = self._app_ports()
+        apps = configs.applications(self.scenario, str(self.run_dir))
         for name, service in self.scenario.services.items():
             if service.app == "builtin":
                 argv = _python("scenarios.app", "--name", f"app-{name}", "--listen", apps[name])
@@ -134,21 +125,9 @@ class Bench:
 
     def _start_clients(self) -> None:
         for name, traffic in self.scenario.traffic.items():
-            service = self.scenario.services[traffic.service]
-            seed = traffic.seed if traffic.seed is not None else self.scenario.seed
-            asked = {"send": traffic.send, "receive": traffic.receive, "seed": seed}
+            asked = configs.asked(self.scenario, name)
             self.emit("traffic", traffic=name, client=traffic.client, service=traffic.service, **asked)
-            words = [
-                "--name",
-                _client(name),
-                "--traffic",
-                name,
-                "--to",
-                f"{self.topology.team.ip4}:{service.listen}",
-            ]
-            words += [word for key, value in asked.items() for word in (f"--{key}", str(value))]
-            words += ["--limit", str(self.scenario.limit)]
-            argv = _python("scenarios.client", *words)
+            argv = _python("scenarios.client", *configs.client(self.scenario, self.topology, name, _client(name)))
             self.children.start(_client(name), argv, self._in(traffic.client), ends=True)
 
     def _start_captures(self) -> None:
@@ -162,29 +141,9 @@ class Bench:
             self.children.start(f"capture-{name}", ["tcpdump", *words], self._in(name))
 
     def _controller_config(self) -> str:
-        network, topology = self.scenario.network, self.topology
-        lag = {"name": topology.team.name, "ports": [nic.port_no for nic in topology.nics]}
-        switch = {
-            "dpid": topology.switch.dpid,
-            "name": topology.switch.name,
-            "hash": network.hash,
-            "lags": [lag],
-        }
-        switch |= {"seed": network.seed, "rebalance": network.rebalance}
         listen = f"{CONTROLLER[0]}:{CONTROLLER[1]}"
-        return self._write("controller", {"listen": listen, "socket": str(self.controller), "switches": [switch]})
-
-    def _agent_config(self) -> str:
-        offload = self.scenario.team.offload
-        after = {"never": None, "at_once": 0}[offload] if isinstance(offload, str) else offload.after
-        config = {
-            "control": str(self.agent),
-            "pins": f"{self.run_dir}/bpf",
-            "offload": {"after_bytes": after},
-        }
-        engines = {name: {"name": name, "socket": f"{self.run_dir}/{name}.sock"} for name in self._engines()}
-        nics = [engines[nic.name] | {"bus": nic.server_bus} for nic in self.topology.nics]
-        return self._write("agent", config | {"host": {"socket": engines["host"]["socket"]}, "nics": nics})
+        config = configs.controller(self.scenario, self.topology, listen, str(self.controller))
+        return self._write("controller", config)
 
     def _write(self, name: str, config: dict[str, Any]) -> str:
         path = self.run_dir / f"{name}.json"
@@ -198,27 +157,34 @@ class Bench:
         """The controller's local socket."""
         return self.run_dir / "controller.sock"
 
-    @property
-    def agent(self) -> Path:
-        """The agent's local socket."""
-        return self.run_dir / "agent.sock"
+    def agent(self, team: Team | None = None) -> Path:
+        """The local socket of a team's agent, the first one's by default."""
+        return self.run_dir / f"{configs.agent_name(team or self.topology.team, self.topology)}.sock"
 
     def look(self) -> list[Event]:
         """Take in new events; raises RunError when a process has died."""
         events = self._tail.read()
         for event in events:
             self._seen.add((event["who"], event["event"]))
-            if event["event"] == "link" and event["who"] == "agent" and event["up"]:
+            if event["event"] == "link" and event["who"].startswith("agent") and event["up"]:
                 self._seen.add((event["nic"], "seen by the agent"))
-            connection = connection_of(event)
-            if event["event"] == "connected" and connection:
-                self.connections[event["traffic"]] = connection
-            elif event["event"] in ("done", "served", "closed"):
-                self._seen.add((event["event"], event.get("traffic") or str(connection)))
-                if event["event"] == "done":
-                    self.done.add(event["traffic"])
+            self._take_in(event)
         self.children.check()
         return events
+
+    def _take_in(self, event: Event) -> None:
+        """What an event says of connections."""
+        connection = connection_of(event)
+        if event["event"] == "connected":
+            self.connections.setdefault(event["traffic"], []).extend(connections_of(event))
+        elif event["event"] in ("closed", "lost") and connection:
+            self._closed.add(connection)
+        elif event["event"] == "move" and event["kind"] == "offload" and connection:
+            self.ever_offloaded.add(connection)
+        elif event["event"] in ("done", "served") and "traffic" in event:
+            self._seen.add((event["event"], event["traffic"]))
+            if event["event"] == "done":
+                self.done.add(event["traffic"])
 
     def await_(self, condition: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> None:
         """Look until the condition holds. Raises RunError at the deadline, and when a process dies."""
@@ -237,15 +203,43 @@ class Bench:
     def settled(self) -> bool:
         """Whether the server's ends of all connections have told how they ended."""
         return all(
-            ("served", name) in self._seen and ("closed", str(self.connections.get(name))) in self._seen
+            ("served", name) in self._seen and self._closed.issuperset(self.connections.get(name, ()))
             for name in self.done
         )
 
-    def records(self) -> dict[str, Event]:
-        """Traffic name → the agent's record of its connection. Raises LocalError."""
-        answer = local.ask(self.agent, {"do": "records"})
-        by_connection = {connection_of(record): record for record in answer["records"]}
-        return {name: by_connection[c] for name, c in self.connections.items() if c in by_connection}
+    def all_records(self) -> list[Event]:
+        """The records of all agents. Raises LocalError."""
+        return [
+            record
+            for team in self.topology.teams
+            for record in local.ask(self.agent(team), {"do": "records"})["records"]
+        ]
+
+    def records(self) -> dict[str, list[Event]]:
+        """Traffic name → the agents' records of its connections. Raises LocalError."""
+        by_connection = {connection_of(record): record for record in self.all_records()}
+        return {
+            name: [by_connection[one] for one in connections if one in by_connection]
+            for name, connections in self.connections.items()
+        }
+
+    def differences(self) -> tuple[int, list[str]]:
+        """How many connections the clients hold, and what the agents' records and the sockets disagree about.
+
+        Raises LocalError, NetworkError.
+        """
+        topology = self.topology
+        ours = {ip for team in topology.teams for ip in (team.ip4, team.ip6)}
+        ports = {service.listen for service in self.scenario.services.values()}
+        held = [
+            one
+            for client in sorted({traffic.client for traffic in self.scenario.traffic.values()})
+            for one in sockets.connections(self.network.sockets(client), mine_first=True)
+            if one[2] in ours and one[3] in ports
+        ]
+        places = {nic.name: self.network.sockets(nic.name) for nic in topology.nics}
+        places[sockets.HOST] = self.network.sockets(topology.server)
+        return len(held), sockets.differences(held, places, self.all_records())
 
     # ------------------------------------------------------------------------------------------- acting
 
@@ -258,11 +252,50 @@ class Bench:
         return any(self.children.running(_client(name)) for name in self.scenario.traffic)
 
     def rehash(self, name: str, nic: str) -> None:
-        """Make the switch send a live connection by another member from now on. Raises LocalError."""
-        src, sport, dst, dport = self.connections[name]
-        request: dict[str, object] = {"switch": self.topology.switch.name, "lag": self.topology.team.name}
-        request |= {"src": src, "sport": sport, "dst": dst, "dport": dport}
-        local.ask(self.controller, {"do": "move", **request, "port": self.topology.nic(nic).port_no})
+        """Make the switch send live connections by another member from now on. Raises LocalError."""
+        team = self.topology.team_of(nic)
+        request: dict[str, object] = {"switch": self.topology.switch.name, "lag": team.name}
+        for src, sport, dst, dport in self.connections.get(name, ()):
+            request |= {"src": src, "sport": sport, "dst": dst, "dport": dport}
+            local.ask(self.controller, {"do": "move", **request, "port": self.topology.nic(nic).port_no})
+
+    def command(self, verb: str, name: str, nic: str | None) -> None:
+        """offload, reload or upload every connection of a traffic; a refusal is told as an event, and goes on."""
+        for src, sport, dst, dport in self.connections.get(name, ()):
+            team = next(team for team in self.topology.teams if dst in (team.ip4, team.ip6))
+            request: dict[str, object] = {"do": verb, "src": src, "sport": sport, "dst": dst, "dport": dport}
+            request |= {"nic": nic} if nic is not None else {}
+            keys = {"do": verb, "src": src, "sport": sport, "dst": dst, "dport": dport}
+            try:
+                local.ask(self.agent(team), request)
+                self.emit("answered", **keys, ok=True)
+            except local.LocalError as error:
+                self.emit("answered", **keys, ok=False, error=str(error))
+
+    def membership(self, verb: str, nic: str) -> None:
+        """add_nic or remove_nic, at the agent of the NIC's team. Raises LocalError."""
+        local.ask(self.agent(self.topology.team_of(nic)), {"do": verb, "nic": nic})
+
+    def kill(self, who: str) -> None:
+        """SIGKILL to an engine or an agent; what it had told of itself no longer counts. Raises RunError."""
+        self.look()
+        self.children.kill(who)
+        self._seen = {(process, event) for process, event in self._seen if process != who}
+        # A socket that nobody listens to any more would keep the next one from listening there.
+        (self.run_dir / f"{who}.sock").unlink(missing_ok=True)
+
+    def restart(self, who: str) -> None:
+        """Start it again. Raises RunError."""
+        self.emit("restarted", process=who)
+        self.children.restart(who)
+
+    def seen(self, who: str, event: str) -> bool:
+        """Whether that process has emitted that event since it was last started."""
+        return (who, event) in self._seen
+
+    def start_command(self, who: str, node: str, command: str) -> None:
+        """A shell command inside a node; what it prints goes to its log. Raises RunError."""
+        self.children.start(who, ["sh", "-c", f"exec 1>&2; {command}"], self._in(node), ends=True)
 
     def down(self) -> None:
         """End every process, the agent first: it asks the engines for its last records. Never raises.
@@ -270,7 +303,8 @@ class Bench:
         The network and its switch end with the sandbox.
         """
         killed = self.children.stop([_client(name) for name in self.scenario.traffic], within_s=1.0)
-        killed += self.children.stop(["agent"]) + self.children.stop()
+        agents = [configs.agent_name(team, self.topology) for team in self.topology.teams]
+        killed += self.children.stop(agents) + self.children.stop()
         for who in killed:
             self.emit("killed", process=who, reason="it did not end within its time after SIGTERM")
         for log in (self.run_dir / "ovs").glob("*.log"):

@@ -1,22 +1,30 @@
-"""The traffic client: one process, one connection, seeded bytes out and in. Decides nothing; its events tell.
+"""The traffic client: one process, one connection or many, seeded bytes out and in. Decides nothing; its events tell.
 
     python -m scenarios.client --name c1 --traffic download --seed 7 --send 0 --receive 100000000 --to
     10.0.0.1:8080
 
-Emits `ready` and waits for SIGUSR1 (unless --now), then `connected`, `progress` about every 20 ms, `done`,
-and `resets` a moment later. Exits 0 whatever happens to the connection.
+Emits `ready` and waits for SIGUSR1 (unless --now), then `connected`, `progress` about every 20 ms (of many
+connections: every 100 ms, added up), `done` when all have ended, and `resets` a moment later. Exits 0 whatever
+happens to the connections.
 """
 
 import argparse
 import json
+import os
+import selectors
 import signal
 import socket
 import struct
 import sys
 import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
+from scenarios.driver import Driver
 from scenarios.events import Emitter
-from scenarios.resets import Address, ResetCounter
+from scenarios.resets import Address, ResetCounter, pair
+from scenarios.tally import PORTS, TOGETHER_S, Ends, Progress
 from scenarios.transfer import Order, Transfer, errno_name
 
 LINGER_S = 0.2
@@ -35,82 +43,146 @@ def total_retransmits(sock: socket.socket) -> int | None:
     return int(struct.unpack_from("=I", info, TCP_INFO_TOTAL_RETRANS)[0])
 
 
-def header(arguments: argparse.Namespace) -> bytes:
+class Client:
+    """All connections of one traffic."""
+
+    def __init__(self, arguments: argparse.Namespace, emit: Emitter) -> None:
+        """Connects nothing yet."""
+        self._a, self._emit, self._driver = arguments, emit, Driver()
+        host, _, port = arguments.to.rpartition(":")
+        self._to = (host.strip("[]"), int(port))
+        self._alone = arguments.count == 1
+        self._ends = Ends()
+        self._progress = Progress(emit, arguments.traffic, "receive", self._alone)
+        self._retransmits: list[int | None] = []
+        self._left: int = arguments.count
+        self._new: list[tuple[Address, Address]] = []
+        self._pairs: set[Any] = set()
+        self._deadline = time.monotonic() + arguments.limit
+
+    def run(self) -> None:
+        """Connect, move everything, report."""
+        try:
+            counter: ResetCounter | None = ResetCounter()
+        except PermissionError:
+            counter = None
+        begin = self._driver.clock()
+        for index in range(self._a.count):
+            self._driver.at(begin + (index / self._a.arrivals if self._a.arrivals else 0.0), partial(self._open, index))
+        if not self._alone:
+            self._report()
+        while self._left:
+            self._driver.turn()
+        self._tell_connected()
+        self._progress.tell()
+        retransmits = None if None in self._retransmits else sum(filter(None, self._retransmits))
+        known = {"retransmits": retransmits} if self._retransmits else {}
+        self._emit("done", traffic=self._a.traffic, **self._ends.facts(), **known)
+        if self._pairs:
+            # An RST that answers a connection's last segments is seen only if somebody still looks.
+            resets = counter.count_all_for(LINGER_S, self._pairs) if counter else None
+            self._emit("resets", traffic=self._a.traffic, resets=resets)
+
+    def _open(self, index: int) -> None:
+        family = socket.AF_INET6 if ":" in self._to[0] else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        waiting = True
+
+        def settle(error: str | None) -> None:
+            nonlocal waiting
+            if not waiting:
+                return
+            waiting = False
+            self._driver.unwatch(sock)
+            if error is None:
+                self._begin(index, sock)
+            else:
+                self._fail(sock, error)
+
+        def ready() -> None:
+            number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            settle(errno_name(OSError(number, os.strerror(number))) if number else None)
+
+        self._driver.watch(sock, selectors.EVENT_WRITE, ready)
+        self._driver.at(min(self._driver.clock() + self._a.idle, self._deadline), lambda: settle("timed out"))
+        try:
+            sock.connect(self._to)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            settle(errno_name(error))
+
+    def _fail(self, sock: socket.socket, error: str) -> None:
+        sock.close()
+        self._ends.fail(f"cannot connect: {error}")
+        self._left -= 1
+
+    def _begin(self, index: int, sock: socket.socket) -> None:
+        try:
+            near, far = sock.getsockname()[:2], sock.getpeername()[:2]
+            sock.send(header(self._a, None if self._alone else index))  # a line fits into an empty queue
+        except OSError as error:
+            self._fail(sock, errno_name(error))
+            return
+        self._pairs.add(pair(near, far))
+        self._new.append((near, far))
+        if self._alone:
+            self._tell_connected()
+        order = order_of(self._a, None if self._alone else index)
+        report, clock = self._progress.of_one(), self._driver.clock
+        self._driver.add(Transfer(sock, order, report, clock, self._deadline, self._a.idle), self._over)
+
+    def _over(self, transfer: Transfer) -> None:
+        self._retransmits.append(total_retransmits(transfer.sock))
+        transfer.sock.close()
+        self._ends.add(transfer)
+        self._left -= 1
+
+    def _report(self) -> None:
+        self._tell_connected()
+        self._progress.tell()
+        self._driver.at(self._driver.clock() + TOGETHER_S, self._report)
+
+    def _tell_connected(self) -> None:
+        """Many connections differ in the client's port only."""
+        while self._new:
+            some, self._new = self._new[:PORTS], self._new[PORTS:]
+            (src, sport), (dst, dport) = some[0]
+            ports: dict[str, Any] = {"sport": sport}
+            if not self._alone:
+                ports = {"sports": [near[1] for near, _ in some]}
+            self._emit("connected", traffic=self._a.traffic, src=src, **ports, dst=dst, dport=dport)
+
+
+def header(arguments: argparse.Namespace, index: int | None) -> bytes:
     """The line that asks the application for this traffic."""
-    asked = {"traffic": arguments.traffic, "seed": arguments.seed}
-    asked |= {
-        "send": arguments.send,
-        "receive": arguments.receive,
-        "idle_s": arguments.idle,
-        "limit_s": arguments.limit,
-    }
+    asked = {key: getattr(arguments, key) for key in ("traffic", "seed", "send", "receive")}
+    asked |= {"idle_s": arguments.idle, "limit_s": arguments.limit}
+    if index is not None:
+        asked |= {"index": index, "count": arguments.count}
+    asked |= {key: value for key in ("pace", "every", "half") if (value := getattr(arguments, key))}
     return json.dumps(asked).encode() + b"\n"
 
 
-def run(arguments: argparse.Namespace, emit: Emitter) -> None:
-    """Connect, move everything, report."""
-    host, _, port = arguments.to.rpartition(":")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    deadline = time.monotonic() + arguments.limit
-    try:
-        counter: ResetCounter | None = ResetCounter()
-    except PermissionError:
-        counter = None
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.settimeout(min(arguments.idle, arguments.limit))
-    try:
-        sock.connect((host.strip("[]"), int(port)))
-        near, far = _ends(sock)
-        emit("connected", traffic=arguments.traffic, src=near[0], sport=near[1], dst=far[0], dport=far[1])
-        sock.sendall(header(arguments))
-    except OSError as error:
-        reason = "timed out" if isinstance(error, TimeoutError) else errno_name(error)
-        emit(
-            "done",
-            traffic=arguments.traffic,
-            error=f"cannot connect: {reason}",
-            sent_bytes=0,
-            received_bytes=0,
-        )
-        return
-
-    def report(received: int, gap: float) -> None:
-        keys = {
-            "traffic": arguments.traffic,
-            "dir": "receive",
-            "bytes": received,
-            "gap_ms": round(gap * 1000, 3),
-        }
-        emit("progress", **keys)
-
-    order = Order(arguments.seed, "send", arguments.send, "receive", arguments.receive, closes_first=True)
-    transfer = Transfer(sock, order, report, time.monotonic, deadline, arguments.idle)
-    transfer.run()
-    retransmits = total_retransmits(sock)
-    sock.close()
-    emit(
-        "done",
-        traffic=arguments.traffic,
-        error=transfer.error,
-        sent_bytes=transfer.sent,
-        sent_sha256=transfer.sent_sha256,
-        received_bytes=transfer.check.bytes,
-        received_sha256=transfer.check.sha256,
-        first_difference=transfer.check.first_difference,
-        retransmits=retransmits,
+def order_of(arguments: argparse.Namespace, index: int | None) -> Order:
+    """The client's end of the same."""
+    return Order(
+        seed=arguments.seed,
+        out_name="send",
+        out_bytes=arguments.send,
+        in_name="receive",
+        in_bytes=arguments.receive,
+        closes_first=True,
+        index=index,
+        pace=arguments.pace,
+        every=arguments.every,
+        half={"client": "out", "server": "in"}.get(arguments.half, ""),
     )
-    # An RST that answers the connection's last segments is seen only if somebody still looks.
-    resets = counter.count_for(LINGER_S, near, far) if counter else None
-    emit("resets", traffic=arguments.traffic, resets=resets)
 
 
-def _ends(sock: socket.socket) -> tuple[Address, Address]:
-    near, far = sock.getsockname(), sock.getpeername()
-    return (near[0], near[1]), (far[0], far[1])
-
-
-def main() -> int:
-    """Entry point."""
+def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="scenarios.client")
     parser.add_argument("--name", required=True)
     parser.add_argument("--traffic", required=True)
@@ -118,16 +190,26 @@ def main() -> int:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--send", type=int, default=0, metavar="BYTES")
     parser.add_argument("--receive", type=int, default=0, metavar="BYTES")
+    parser.add_argument("--count", type=int, default=1, help="connections, each with these bytes")
+    parser.add_argument("--arrivals", type=float, default=0.0, metavar="PER_SECOND", help="0: all at once")
+    parser.add_argument("--pace", type=float, default=0.0, metavar="BYTES_PER_SECOND", help="of each end of each")
+    parser.add_argument("--every", type=float, default=0.0, metavar="SECONDS", help="one byte, so often")
+    parser.add_argument("--half", choices=("client", "server"), help="closes as soon as it has sent all")
     parser.add_argument("--limit", type=float, default=60.0, metavar="SECONDS", help="for the whole transfer")
     parser.add_argument("--idle", type=float, default=30.0, metavar="SECONDS", help="without a byte either way")
     parser.add_argument("--now", action="store_true", help="do not wait for SIGUSR1")
-    arguments = parser.parse_args()
+    return parser.parse_args(words)
+
+
+def main() -> int:
+    """Entry point."""
+    arguments = parse()
     emit = Emitter(arguments.name)
     if not arguments.now:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
         emit("ready", traffic=arguments.traffic)
         signal.sigwait({signal.SIGUSR1})
-    run(arguments, emit)
+    Client(arguments, emit).run()
     return 0
 
 

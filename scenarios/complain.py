@@ -11,14 +11,9 @@ from pydantic_core import ErrorDetails
 from scenarios import schema
 from scenarios.expect import nearest
 from scenarios.references import Complaint, Place
+from scenarios.steps import STEPS
 
-STEPS: dict[str, type[BaseModel]] = {
-    "link_down": schema.LinkDown,
-    "link_up": schema.LinkUp,
-    "rehash": schema.Rehash,
-    "wait": schema.Wait,
-}
-_TAGS = {"offload_after", "offload_word", "[key]", *STEPS}
+_TAGS = {"offload_after", "offload_word", "[key]"}
 """Words in pydantic's places that name a branch of the model and are not in the file."""
 
 _WANTED = {
@@ -38,7 +33,7 @@ def complaints(error: ValidationError) -> list[Complaint]:
 
 
 def _complaint(found: ErrorDetails) -> Complaint:
-    place: Place = tuple(word for word in found["loc"] if word not in _TAGS)
+    place = _place(found["loc"])
     kind, context, given = found["type"], found.get("ctx", {}), found["input"]
     if kind == "missing":
         return place[:-1], f"`{place[-1]}` is missing"
@@ -66,6 +61,12 @@ def _complaint(found: ErrorDetails) -> Complaint:
     return place, found["msg"][:1].lower() + found["msg"][1:]
 
 
+def _place(loc: tuple[int | str, ...]) -> Place:
+    if loc[:1] == ("timeline",) and len(loc) > 2 and loc[2] in STEPS:
+        loc = (*loc[:2], *loc[3:])
+    return tuple(word for word in loc if word not in _TAGS)
+
+
 def _keys(loc: tuple[int | str, ...]) -> list[str]:
     """The keys that the mapping around pydantic's place `loc` may have."""
     model: type[BaseModel] = schema.Scenario
@@ -75,6 +76,10 @@ def _keys(loc: tuple[int | str, ...]) -> list[str]:
         case ("team",):
             model = schema.Team
         case ("team", "offload", *_):
+            model = schema.OffloadAfter
+        case ("team", "reload_after"):
+            model = schema.ReloadAfter
+        case ("services", _, "offload", *_):
             model = schema.OffloadAfter
         case ("services", _):
             model = schema.Service

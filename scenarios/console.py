@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from scenarios import measure
 from scenarios.events import Event
-from scenarios.measure import connection_of
+from scenarios.measure import connection_of, connections_of
 from scenarios.schema import Scenario
 from scenarios.units import show_ms, show_size
 from scenarios.verdict import Result
@@ -42,13 +42,11 @@ class Console:
 
     def see(self, new: Sequence[Event]) -> None:
         """Take in new events and show them."""
-        for event in new:
+        for event in self._together(new):
             self._now = max(self._now, float(event["t"]))
             if event["event"] == "progress":
                 self._progress(event)
                 continue
-            if event["event"] == "connected":
-                self._names[connection_of(event)] = event["traffic"]
             if event["event"] == "move":
                 self._nic[self._names.get(connection_of(event), "")] = event["to"]
             text = tell(event, self._names)
@@ -58,6 +56,27 @@ class Console:
                     self._print(f"  {event['t']:8.3f} s  {text}")
         if self._live:
             self._update()
+
+    def _together(self, new: Sequence[Event]) -> list[Event]:
+        """The events, with what happened to many connections of one traffic alike told once."""
+        found: dict[tuple[object, ...], Event] = {}
+        for event in new:
+            if event["event"] == "connected":
+                for one in connections_of(event):
+                    self._names[one] = event["traffic"]
+        crowds = {name for name, traffic in self.scenario.traffic.items() if traffic.count > 1}
+        for index, event in enumerate(new):
+            name = self._names.get(connection_of(event), "")
+            alike: tuple[object, ...] = (index,)
+            # A crowd's client tells of its connections a moment after they have come about.
+            many = name in crowds or (crowds and not name and connection_of(event))
+            if many or event["event"] == "refused":
+                alike = (name, *(event.get(key) for key in ("event", "kind", "from", "to", "cause", "reason")))
+            if alike in found:
+                found[alike] = found[alike] | {"times": found[alike].get("times", 1) + 1}
+            else:
+                found[alike] = event
+        return list(found.values())
 
     def result(self, result: Result, events: Sequence[Event], folder: Path) -> None:
         """The result, with everything a person needs to believe or to doubt it."""
@@ -115,17 +134,18 @@ class Console:
             words.append(f"{values['offloaded_share']:.0%} of the time offloaded")
         if values["first_difference"] is not None:
             words.append(f"first differs at byte {values['first_difference']}")
+        if (values.get("connections") or 0) > 1:
+            words.insert(0, f"{values['connections']} connections")
+        if values.get("lost"):
+            words.append(f"{values['lost']} lost")
         if values["error"]:
             words.append(values["error"])
         self._print(f"  {name}: {', '.join(words)}")
 
     def _moves(self, events: Sequence[Event]) -> None:
-        rows = [("moves", "time", "kind", "from → to", "cause", "took")]
+        rows: list[tuple[str, ...]] = [("moves", "time", "kind", "from → to", "cause", "took")]
         for name, story in measure.stories(events).items():
-            for move in story.moves:
-                took = show_ms(move.get("parts_ms", {}).get("total"))
-                way = f"{move['from']} → {move['to']}"
-                rows.append((name, f"{move['t']:.3f} s", move["kind"], way, move["cause"], took))
+            rows += _many_moves(name, story.moves) if len(story.connected) > 1 else _single_moves(name, story.moves)
         if len(rows) == 1:
             return
         widths = [max(len(row[column]) for row in rows) for column in range(6)]
@@ -152,32 +172,66 @@ class Console:
         self._out.flush()
 
 
+def _single_moves(name: str, moves: Sequence[measure.Event]) -> list[tuple[str, ...]]:
+    return [_row(name, move["t"], move, _took(move)) for move in moves]
+
+
+def _many_moves(name: str, moves: Sequence[measure.Event]) -> list[tuple[str, ...]]:
+    """One row for all moves of a kind, with the first one's time and the longest one's duration."""
+    alike: dict[tuple[str, ...], list[measure.Event]] = {}
+    for move in moves:
+        alike.setdefault(tuple(str(move[key]) for key in ("kind", "from", "to", "cause")), []).append(move)
+    return [
+        _row(f"{name}, {len(some)} ×", some[0]["t"], some[0], max((_took(move) or 0.0) for move in some))
+        for some in alike.values()
+    ]
+
+
+def _row(name: str, at: float, move: measure.Event, took: float | None) -> tuple[str, ...]:
+    return name, f"{at:.3f} s", move["kind"], f"{move['from']} → {move['to']}", move["cause"], show_ms(took)
+
+
+def _took(move: measure.Event) -> float | None:
+    took = move.get("parts_ms", {}).get("total")
+    return None if took is None else float(took)
+
+
 def around(names: Mapping[str, object], events: Sequence[Event]) -> list[str]:
     """The events that a failed expectation over these measurements is about, one line each, the last ones."""
     traffic = {name.partition(".")[0] for name in names}
-    connections = {connection_of(e): e["traffic"] for e in events if e["event"] == "connected"}
-    lines = []
+    connections: dict[Any, str] = {
+        c: e["traffic"] for e in events if e["event"] == "connected" for c in connections_of(e)
+    }
+    lines: dict[str, str] = {}
     for event in events:
         about = event.get("traffic") or connections.get(connection_of(event))
         text = tell(event, connections)
         if text and event["event"] != "progress" and (about is None or about in traffic):
-            lines.append(f"{event['t']:8.3f} s  {text}")
-    return lines[-AROUND:]
+            lines[text] = f"{event['t']:8.3f} s  {text}"  # told again and again, it counts once
+    return list(lines.values())[-AROUND:]
 
 
 def tell(event: Event, names: Mapping[Any, str]) -> str:
     """An event in words, empty for those that a person need not see. `names`: connection → traffic."""
     name = event.get("traffic") or names.get(connection_of(event), "a connection")
+    if event.get("times", 1) > 1:
+        name += f", {event['times']} ×"
     words: dict[str, Callable[[], str]] = {
         "up": lambda: "everything is up, traffic starts",
-        "connected": lambda: f"{name}: connected from {event['src']}:{event['sport']}",
+        "connected": lambda: _connected(name, event),
         "step": lambda: _step(event),
         "link": lambda: (
             f"{event['nic']}: the agent sees its link {'up' if event['up'] else 'down'}" if "nic" in event else ""
         ),
         "move": lambda: f"{name}: {event['kind']} {event['from']} → {event['to']} ({event['cause']})",
-        "refused": lambda: f"{name}: a move was refused: {event.get('reason')}",
-        "lost": lambda: f"{name}: the connection's context is lost",
+        "refused": lambda: f"{name}: a move was refused: {event.get('error') or event.get('reason')}",
+        "lost": lambda: f"{name}: the connection is lost",
+        "stranded": lambda: f"{name}: left on {event.get('nic')}: no NIC has a link",
+        "fault": lambda: f"{event.get('nic')}: the agent sees its {event.get('kind')} fail",
+        "rebuilt": lambda: f"the agent has {event.get('records')} records again",
+        "restarted": lambda: f"{event['process']} is started again",
+        "records_checked": lambda: _checked(event),
+        "answered": lambda: "" if event.get("ok") else f"refused by command: {event.get('error')}",
         "done": lambda: f"{name}: done" + (f", {event['error']}" if event.get("error") else ""),
         "error": lambda: f"error: {event.get('reason')}",
         "interrupted": lambda: "interrupted",
@@ -186,8 +240,21 @@ def tell(event: Event, names: Mapping[Any, str]) -> str:
     return words[event["event"]]() if event["event"] in words else ""
 
 
+def _connected(name: str, event: Event) -> str:
+    if "sports" in event:
+        return f"{name}: {len(event['sports'])} more connected"
+    return f"{name}: connected from {event['src']}:{event['sport']}"
+
+
+def _checked(event: Event) -> str:
+    if event["differences"]:
+        return f"records and sockets differ, {event['differences']} times: {'; '.join(event['examples'])}"
+    return f"records and sockets of {event['connections']} connections agree"
+
+
 def _step(event: Event) -> str:
-    about = " ".join(str(event[key]) for key in ("connection", "nic", "until") if key in event)
+    keys = ("connection", "nic", "until", "node", "command")
+    about = " ".join(str(event[key]) for key in keys if event.get(key))
     return f"step {event['index'] + 1}: {event['do']} {about}"
 
 

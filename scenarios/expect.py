@@ -219,16 +219,17 @@ def _resolve(path: tuple[str, ...], traffic: Sequence[str]) -> tuple[tuple[str, 
     if head not in (*traffic, "run"):
         raise ExpectationError(f"`{head}` is no traffic of this scenario{nearest(head, (*traffic, 'run'))}")
     names = vocabulary.RUN if head == "run" else vocabulary.TRAFFIC
-    if head != "run" and len(rest) == 2 and rest[0] == "causes":
-        if rest[1] not in vocabulary.CAUSES:
-            raise ExpectationError(f"`{rest[1]}` is no cause of a move{nearest(rest[1], vocabulary.CAUSES)}")
+    if head != "run" and len(rest) == 2 and rest[0] in vocabulary.TABLES:
+        words, called = vocabulary.TABLES[rest[0]]
+        if rest[1] not in words:
+            raise ExpectationError(f"`{rest[1]}` is no {called}{nearest(rest[1], words)}")
         return path, "count"
     known = vocabulary.resolve(names, rest[0]) if len(rest) == 1 else None
     if known is None:
-        words = [name.removesuffix("_ms").removesuffix("_mbit") for name in names]
+        shown = [name.removesuffix("_ms").removesuffix("_mbit") for name in names]
         asked = ".".join(rest)
         what = f"`{'.'.join(path)}` is no measurement" if rest else f"`{head}` alone is no measurement"
-        raise ExpectationError(f"{what}{nearest(asked, words)}")
+        raise ExpectationError(f"{what}{nearest(asked, shown)}")
     return (head, known[0]), known[1]
 
 
@@ -255,8 +256,8 @@ def _look_up(path: tuple[str, ...], measurements: Mapping[str, Any]) -> object:
     found: Any = measurements
     for word in path:
         found = found.get(word) if isinstance(found, Mapping) else None
-    if found is None and len(path) == 3 and isinstance(measurements.get(path[0], {}).get("causes"), Mapping):
-        return 0  # the moves were counted; none had this cause
+    if found is None and len(path) == 3 and isinstance(measurements.get(path[0], {}).get(path[1]), Mapping):
+        return 0  # they were counted; none was of this kind
     return found
 
 

@@ -3,11 +3,13 @@
 Every child writes its events to `events.jsonl` by its standard output and everything else to `logs/NAME.log`.
 """
 
+import resource
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ class Child:
     process: subprocess.Popen[Any]
     log: Path
     ends: bool
+    again: Callable[[], "Child"]
+    """Starts it anew, by the same words."""
 
 
 class Children:
@@ -36,6 +40,7 @@ class Children:
         """`events_fd` appends to events.jsonl; `env` is the children's environment."""
         self._events_fd, self._logs, self._env = events_fd, logs, dict(env)
         self._children: dict[str, Child] = {}
+        self._killed: dict[str, Child] = {}
 
     def start(self, who: str, argv: Sequence[str], spawn: Spawn, ends: bool = False) -> Child:
         """Start one. Raises RunError when the program is not there."""
@@ -45,8 +50,31 @@ class Children:
                 process = spawn(argv, stdout=self._events_fd, stderr=stderr, env=self._env)
             except OSError as error:
                 raise RunError(f"{who}: {argv[0]} cannot be started: {error.strerror}") from None
-        child = self._children[who] = Child(who, process, log, ends)
+        again = partial(self.start, who, argv, spawn, ends)
+        child = self._children[who] = Child(who, process, log, ends, again)
         return child
+
+    def kill(self, who: str) -> None:
+        """SIGKILL, as part of the scenario: this death is expected, and `restart` undoes it. Raises RunError."""
+        child = self._children.pop(who, None)
+        if child is None:
+            raise RunError(f"{who} does not run and cannot be killed")
+        child.process.kill()
+        status = child.process.wait()
+        if status != -signal.SIGKILL:
+            raise RunError(f"{who} {_ended(status)} before it was to be killed{_last_words(child.log)}")
+        self._killed[who] = child
+
+    def restart(self, who: str) -> None:
+        """Start one again that was killed. Raises RunError."""
+        child = self._killed.pop(who, None)
+        if child is None:
+            raise RunError(f"{who} was not killed and cannot be started again")
+        child.again()
+
+    def killed(self, who: str) -> bool:
+        """Whether it was killed as part of the scenario and not started again."""
+        return who in self._killed
 
     def check(self) -> None:
         """Raises RunError when a process has died that should not have."""
@@ -81,6 +109,12 @@ class Children:
                 child.process.wait()
                 killed.append(child.who)
         return killed
+
+
+def raise_descriptor_limit() -> None:
+    """As many open descriptors as this process may have, for it and its children; the usual 1,024 are soon used up."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _ended(status: int) -> str:

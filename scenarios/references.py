@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from scenarios import expect, timeline
 from scenarios.expect import nearest
-from scenarios.schema import LinkDown, LinkUp, Rehash, Scenario, Wait
+from scenarios.schema import Scenario
+from scenarios.steps import OfNic, Run, Wait, connection_of, nic_of
 from topologies.model import Topology, TopologyError
 from topologies.shapes import SHAPES
 
@@ -22,7 +23,7 @@ RESERVED = ("run",)
 def topology_of(scenario: Scenario) -> Topology:
     """The network the scenario asks for. Raises TopologyError."""
     network = scenario.network
-    return SHAPES[network.shape](nics=network.nics, clients=network.clients, rate_bps=network.rate)
+    return SHAPES[network.shape](nics=network.nics, clients=network.clients, rate_bps=network.rate, rates=network.rates)
 
 
 def complaints(scenario: Scenario) -> list[Complaint]:
@@ -34,13 +35,14 @@ def complaints(scenario: Scenario) -> list[Complaint]:
     nics = [nic.name for nic in topology.team.nics]
     clients = [client.name for client in topology.clients]
     found: list[Complaint] = []
-    found += _services(scenario)
+    found += _team(scenario, nics)
+    found += _services(scenario, [team.name for team in topology.teams])
     found += _traffic(scenario, clients)
     for index, client in enumerate(scenario.captures):
         if client not in clients:
             found.append((("captures", index), f"`{client}` is no client of this network{nearest(client, clients)}"))
     for index in range(len(scenario.timeline)):
-        found += _step(scenario, index, nics)
+        found += _step(scenario, index, nics, [*topology.nodes, topology.switch.name])
     names = list(scenario.traffic)
     for index, text in enumerate(scenario.expect):
         try:
@@ -52,16 +54,32 @@ def complaints(scenario: Scenario) -> list[Complaint]:
 
 def _place_of_topology(reason: str) -> Place:
     """The key of `network` that a topology's complaint is about, as far as its words tell."""
+    if reason.startswith("no NIC"):
+        return ("network", "rates")
     for key in ("nics", "clients", "rate"):
         if key.rstrip("s") in reason.lower():
             return ("network", key)
     return ("network",)
 
 
-def _services(scenario: Scenario) -> Iterator[Complaint]:
+def _team(scenario: Scenario, nics: Sequence[str]) -> Iterator[Complaint]:
+    for nic, features in scenario.team.features.items():
+        place: Place = ("team", "features", nic)
+        if nic not in nics:
+            yield place, f"`{nic}` is no NIC of this network{nearest(nic, nics)}"
+        elif not {"ipv4", "ipv6"} & set(features):
+            yield place, "neither ipv4 nor ipv6: no connection could ever go there; leave the NIC out instead"
+    age = scenario.team.age
+    if age <= 0:
+        yield ("team", "age"), "a record that ages at once is of no use; write for example 30s"
+
+
+def _services(scenario: Scenario, teams: Sequence[str]) -> Iterator[Complaint]:
     ports: dict[int, str] = {}
     for name, service in scenario.services.items():
         place = ("services", name)
+        if service.team not in teams:
+            yield (*place, "team"), f"`{service.team}` is no team of this network{nearest(service.team, teams)}"
         if service.listen in ports:
             yield (*place, "listen"), f"port {service.listen} is already taken by `{ports[service.listen]}`"
         ports.setdefault(service.listen, name)
@@ -94,18 +112,25 @@ def _traffic(scenario: Scenario, clients: Sequence[str]) -> Iterator[Complaint]:
             yield place, "carries nothing; give it `send` or `receive`, for example `receive: 100MB`"
 
 
-def _step(scenario: Scenario, index: int, nics: Sequence[str]) -> Iterator[Complaint]:
+def _step(scenario: Scenario, index: int, nics: Sequence[str], nodes: Sequence[str]) -> Iterator[Complaint]:
     step, place, traffic = scenario.timeline[index], ("timeline", index), list(scenario.traffic)
-    if isinstance(step, (LinkDown, LinkUp)):
-        yield from _nic((*place, "nic"), step.nic, nics, traffic, ("carrying", "other"))
-    elif isinstance(step, Rehash):
-        if step.connection not in traffic:
-            reason = f"`{step.connection}` is no traffic of this scenario{nearest(step.connection, traffic)}"
-            yield (*place, "connection"), reason
-        if step.to != "other":
-            yield from _nic((*place, "to"), step.to, nics, traffic, ("carrying", "other"))
-    elif isinstance(step, Wait):
+    connection, nic = connection_of(step), nic_of(step)
+    if connection is not None and connection not in traffic:
+        yield (*place, "connection"), f"`{connection}` is no traffic of this scenario{nearest(connection, traffic)}"
+    if nic is not None and not (nic == "other" and connection is not None):
+        key = "to" if step.do == "rehash" else "nic"
+        yield from _nic((*place, key), nic, nics, traffic, ("carrying", "other"))
+    if isinstance(step, Wait):
         yield from _condition((*place, "until"), step.until, traffic)
+    elif isinstance(step, Run) and step.node not in nodes:
+        yield (*place, "node"), f"`{step.node}` is no node of this network{nearest(step.node, nodes)}"
+    elif isinstance(step, OfNic) and step.do == "adapter_return" and not _fails_before(scenario, index):
+        yield place, "no adapter fails before this; `link_up` brings back a link"
+
+
+def _fails_before(scenario: Scenario, index: int) -> bool:
+    at = scenario.timeline[index].at
+    return any(step.do == "adapter_failure" and step.at <= at for step in scenario.timeline)
 
 
 def _nic(

@@ -10,8 +10,11 @@ import select
 import socket
 import struct
 import time
+from collections.abc import Set
+from contextlib import suppress
 
 SO_ATTACH_FILTER = 26
+SO_RCVBUFFORCE = 33
 ETH_P_ALL = 0x0003
 PACKET_OUTGOING = 4
 _SNAPLEN = 128
@@ -38,6 +41,7 @@ _RST = [
 ]
 
 Address = tuple[str, int]
+Pair = frozenset[tuple[bytes, int]]
 
 
 class ResetCounter:
@@ -52,6 +56,10 @@ class ResetCounter:
         self._socket.setsockopt(
             socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HL", len(_RST), ctypes.addressof(buffer))
         )
+        # Room for the resets of thousands of connections at once.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        with suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 22)
         self._socket.setblocking(False)
         interfaces = 0  # all
         self._bind(interfaces)
@@ -65,15 +73,21 @@ class ResetCounter:
 
     def count_for(self, seconds: float, one: Address, other: Address) -> int:
         """RST segments between the two ends since the last call, and during so many seconds from now on."""
-        deadline, found = time.monotonic() + seconds, self.count(one, other)
+        return self.count_all_for(seconds, {pair(one, other)})
+
+    def count_all_for(self, seconds: float, pairs: Set[Pair]) -> int:
+        """The same for many connections, each the pair of its ends."""
+        deadline, found = time.monotonic() + seconds, self._count(pairs)
         while (left := deadline - time.monotonic()) > 0:
             if select.select([self._socket], [], [], left)[0]:
-                found += self.count(one, other)
+                found += self._count(pairs)
         return found
 
     def count(self, one: Address, other: Address) -> int:
         """RST segments between the two ends since the last call."""
-        ends = {_end(*one), _end(*other)}
+        return self._count({pair(one, other)})
+
+    def _count(self, pairs: Set[Pair]) -> int:
         found = 0
         while True:
             try:
@@ -82,18 +96,23 @@ class ResetCounter:
                 return found
             if interface == "lo" and direction == PACKET_OUTGOING:
                 continue  # every frame passes lo twice
-            found += _ends(frame) == ends
+            found += _ends(frame) in pairs
 
     def close(self) -> None:
         """Close the socket."""
         self._socket.close()
 
 
+def pair(one: Address, other: Address) -> Pair:
+    """The two ends of a connection, whichever of them sends."""
+    return frozenset({_end(*one), _end(*other)})
+
+
 def _end(address: str, port: int) -> tuple[bytes, int]:
     return ipaddress.ip_address(address).packed, port
 
 
-def _ends(frame: bytes) -> set[tuple[bytes, int]]:
+def _ends(frame: bytes) -> Pair:
     """The two ends of a TCP segment that the filter let through."""
     if frame[12:14] == b"\x08\x00":
         tcp = 14 + 4 * (frame[14] & 15)
@@ -102,4 +121,4 @@ def _ends(frame: bytes) -> set[tuple[bytes, int]]:
         tcp = 54
         source, destination = frame[22:38], frame[38:54]
     ports = struct.unpack_from("!HH", frame, tcp)
-    return {(source, ports[0]), (destination, ports[1])}
+    return frozenset({(source, ports[0]), (destination, ports[1])})

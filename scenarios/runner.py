@@ -18,89 +18,18 @@ from scenarios.bench import POLL_S, Bench
 from scenarios.events import Emitter
 from scenarios.load import load_file
 from scenarios.local import LocalError
-from scenarios.processes import RunError
-from scenarios.schema import LinkDown, LinkUp, Rehash
-from scenarios.timeline import Due, Facts, Timeline, TimelineError
+from scenarios.play import Play
+from scenarios.processes import RunError, raise_descriptor_limit
+from scenarios.timeline import TimelineError
 from topologies import sandbox
 from topologies.model import TopologyError
 from topologies.network import NetworkError
 from topologies.sandbox import SandboxError
 
+DYING_S = 0.5
+"""For a process that no longer answers to end, if it is dying."""
 SETTLE_S = 2.0
 """For the server's ends of connections to tell how they ended, once the clients are done."""
-GRACE_S = 5.0
-"""Over the scenario's limit, for clients to give up by themselves."""
-RECORDS_S = 0.01
-"""Between two looks at the agent's records while a step waits for them."""
-
-
-class Play:
-    """The traffic and the timeline of one run, from the traffic's start on."""
-
-    def __init__(self, bench: Bench) -> None:
-        """The clock starts here."""
-        self.bench, self.zero = bench, time.monotonic()
-        self.timeline = Timeline.of(bench.scenario.timeline, bench.scenario.seed)
-        self.down: set[str] = set()
-        self._waiting = dict(sorted(bench.scenario.traffic.items(), key=lambda item: item[1].at))
-        self._asked = 0.0
-
-    def run(self) -> None:
-        """Until all steps are done and all clients have ended. Raises RunError, TimelineError, LocalError."""
-        names = set(self.bench.scenario.traffic)
-        deadline = (
-            self.zero + max(t.at for t in self.bench.scenario.traffic.values()) + self.bench.scenario.limit + GRACE_S
-        )
-        while not (self.timeline.finished and names <= self.bench.done):
-            now = time.monotonic() - self.zero
-            for name in [name for name, traffic in self._waiting.items() if traffic.at <= now]:
-                del self._waiting[name]
-                self.bench.start_traffic(name)
-            if self.timeline.ready_in(now) == 0.0 and now - self._asked >= RECORDS_S:
-                self._step(now)
-                continue
-            if time.monotonic() > deadline and not names <= self.bench.done:
-                missing = ", ".join(sorted(names - self.bench.done))
-                raise RunError(f"{missing} did not end within the limit of {self.bench.scenario.limit:g} s")
-            self.bench.look()
-            time.sleep(POLL_S)
-
-    def _step(self, now: float) -> None:
-        self.bench.look()
-        due, self.timeline = self.timeline.advance(now, self._facts())
-        self._asked = now if due is None else 0.0
-        if due is not None:
-            self._do(due)
-
-    def _facts(self) -> Facts:
-        bench = self.bench
-        records = bench.records() if bench.connections else {}
-        return Facts(
-            nics=[nic.name for nic in bench.topology.nics],
-            down=frozenset(self.down),
-            carrying={name: record["nic"] for name, record in records.items() if name not in bench.done},
-            connected=frozenset(bench.connections),
-            offloaded=frozenset(name for name, record in records.items() if record["offloaded"]),
-            done=frozenset(bench.done),
-        )
-
-    def _do(self, due: Due) -> None:
-        step, nic = due.step, due.nic or ""
-        keys = {"index": due.index, "do": step.do, "at": step.at}
-        # Before the deed, so that what follows from it comes later in the record.
-        if isinstance(step, (LinkDown, LinkUp)):
-            self.bench.emit("step", **keys, nic=nic)
-            if isinstance(step, LinkDown):
-                self.bench.network.link_down(nic)
-                self.down.add(nic)
-            else:
-                self.bench.network.link_up(nic)
-                self.down.discard(nic)
-        elif isinstance(step, Rehash):
-            self.bench.emit("step", **keys, nic=nic, connection=step.connection)
-            self.bench.rehash(step.connection, nic)
-        else:
-            self.bench.emit("step", **keys, until=step.until)
 
 
 def run(bench: Bench) -> None:
@@ -118,8 +47,12 @@ def run(bench: Bench) -> None:
 
 def _reason(bench: Bench, error: Exception) -> str:
     """Why it broke off; a process that died is the cause of whatever was noticed first."""
+    deadline = time.monotonic() + (DYING_S if isinstance(error, LocalError) else 0.0)
     try:
         bench.look()
+        while time.monotonic() < deadline:  # its connections break a moment before it has ended
+            time.sleep(POLL_S)
+            bench.look()
     except RunError as died:
         return str(died)
     return str(error)
@@ -134,6 +67,7 @@ def main() -> int:
     arguments = parser.parse_args()
     events = os.open(arguments.out / "events.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     emit = Emitter("runner", events)
+    raise_descriptor_limit()
     bench: Bench | None = None
     try:
         sandbox.enter()

@@ -1,44 +1,53 @@
 """The words of a scenario file; decides what may be written in one.
 
-Pure: pydantic models of one file by itself. Whether names refer to something is in `references`, where a word
-stands in the file is in `load`. Quantities are in base units once read: seconds, bytes, bits per second.
+Pure: pydantic models of one file by itself; the timeline's are in `steps`. Whether names refer to something is in
+`references`, where a word stands in the file is in `load`. Quantities are in base units once read: seconds, bytes,
+bits per second.
 """
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag
+from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 
 from scenarios import units
+from scenarios.steps import (
+    AnyStep,
+    Duration,
+    LinkDown,
+    LinkUp,
+    Rehash,
+    Strict,
+    Wait,
+)
 
-Duration = Annotated[float, BeforeValidator(units.parse_duration)]
+__all__ = ["AnyStep", "LinkDown", "LinkUp", "Rehash", "Scenario", "Strict", "Wait"]
+
 Size = Annotated[int, BeforeValidator(units.parse_size)]
 Rate = Annotated[int, BeforeValidator(units.parse_rate)]
+Arrivals = Annotated[float, BeforeValidator(units.parse_arrivals)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-
-
-class Strict(BaseModel):
-    """Unknown words are errors and nothing is converted silently."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+MOST_CONNECTIONS = 10_000
+"""Of one traffic. A process has 20,000 descriptors on many machines, and an engine needs two a connection."""
 
 
 class Network(Strict):
     """The topology, and how its switch spreads connections over the team's links."""
 
-    shape: Literal["figure_1"] = "figure_1"
+    shape: Literal["figure_1", "two_teams"] = "figure_1"
     nics: int = 3
     clients: int = 2
     rate: Rate | None = None
-    hash: Literal["layer3+4"] = "layer3+4"
-    rebalance: Literal["modulo"] = "modulo"
+    rates: dict[str, Rate] = Field(default_factory=dict)
+    hash: Literal["layer2", "layer2+3", "layer3+4", "src-ip", "symmetric"] = "layer3+4"
+    rebalance: Literal["modulo", "resilient", "rendezvous"] = "modulo"
     seed: int = Field(default=0, ge=0, le=65535)
 
 
 class OffloadAfter(Strict):
-    """Offload a connection once it has carried this many bytes."""
+    """Offload a connection once it has carried this many bytes (an int), or is this old in seconds (a float)."""
 
-    after: Size
+    after: Annotated[int | float, BeforeValidator(units.parse_after)]
 
 
 def _offload_form(written: Any) -> str:
@@ -51,26 +60,51 @@ Offload = Annotated[
 ]
 
 
+class ReloadAfter(Strict):
+    """How much evidence that the switch has chosen another NIC is needed: frames, or a time since the first."""
+
+    frames: int = Field(default=1, ge=1, le=1_000_000)
+    time: Duration = 0.0
+
+
+Feature = Literal["ipv4", "ipv6", "timestamps", "sack"]
+
+
 class Team(Strict):
     """When connections go to the NICs, and what happens to them when a link fails."""
 
     offload: Offload = OffloadAfter.model_construct(after=65536)
-    on_fault: Literal["reload"] = "reload"
+    on_fault: Literal["reload", "upload", "on_first_packet"] = "reload"
+    choice: Literal["least_loaded", "round_robin", "by_hash"] = "least_loaded"
+    fail_back: Literal["none", "rebalance"] = "none"
+    reload_after: ReloadAfter = ReloadAfter()
+    age: Duration = 300.0
+    capacity: int | None = Field(default=None, ge=1)
+    features: dict[str, list[Feature]] = Field(default_factory=dict)
+    trace: bool = False
 
 
 class Service(Strict):
     """A port of the team's address, and the application that serves it.
 
-    `app` is the built-in application or HOST:PORT inside the server; `command` starts that one.
+    `app` is the built-in application or HOST:PORT inside the server; `command` starts that one. `offload` overrules
+    the team's for connections to this port.
     """
 
     listen: int = Field(ge=1, le=65535)
     app: Annotated[str, StringConstraints(pattern=r"^(builtin|[A-Za-z0-9_.-]+:[0-9]{1,5})$")] = "builtin"
     command: str | None = None
+    offload: Offload | None = None
+    team: str = "team0"
 
 
 class Traffic(Strict):
-    """One connection from a client: the bytes it sends and receives, and when it starts."""
+    """Connections from a client, one or `count`: the bytes each sends and receives, and when they start.
+
+    rate: arrivals per second, for many connections; all at once without it. pace: bits per second of each end of each
+    connection. idle: each end sends one byte so often. half_close: the end that closes its direction as soon as it
+    has sent everything, while the other goes on.
+    """
 
     client: str
     service: str
@@ -78,45 +112,22 @@ class Traffic(Strict):
     receive: Size = 0
     at: Duration = 0.0
     seed: Seed | None = None
+    ipv6: bool = False
+    count: int = Field(default=1, ge=1, le=MOST_CONNECTIONS)
+    rate: Arrivals | None = None
+    pace: Rate | None = None
+    idle: Duration | None = None
+    half_close: Literal["client", "server"] | None = None
 
-
-class Step(Strict):
-    """What all steps have: the time since the traffic's start."""
-
-    at: Duration
-
-
-class LinkDown(Step):
-    """The NIC's link to the switch loses its carrier."""
-
-    do: Literal["link_down"]
-    nic: str
-
-
-class LinkUp(Step):
-    """The NIC's link to the switch gets its carrier back."""
-
-    do: Literal["link_up"]
-    nic: str
-
-
-class Rehash(Step):
-    """The switch moves a live connection to another member with no fault, as after a new hash seed."""
-
-    do: Literal["rehash"]
-    connection: str
-    to: str = "other"
-
-
-class Wait(Step):
-    """The timeline's clock stands still until the condition holds; an error after `limit`."""
-
-    do: Literal["wait"]
-    until: str
-    limit: Duration = 10.0
-
-
-AnyStep = Annotated[LinkDown | LinkUp | Rehash | Wait, Field(discriminator="do")]
+    @model_validator(mode="after")
+    def _one_tempo(self) -> "Traffic":
+        if self.pace is not None and self.idle is not None:
+            raise ValueError("has `pace` and `idle`; a connection is either paced or idle")
+        if self.idle is not None and not 0 < self.idle <= 20:
+            raise ValueError("`idle` is the time between two bytes: more than 0s, at most 20s")
+        if self.rate is not None and self.count == 1:
+            raise ValueError("`rate` is that of arrivals and needs many connections: give it a `count`")
+        return self
 
 
 class Scenario(Strict):
@@ -130,6 +141,6 @@ class Scenario(Strict):
     team: Team = Team()
     services: dict[Name, Service] = Field(min_length=1)
     traffic: dict[Name, Traffic] = Field(min_length=1)
-    captures: list[str] = []
-    timeline: list[AnyStep] = []
+    captures: list[str] = Field(default_factory=list)
+    timeline: list[AnyStep] = Field(default_factory=list)
     expect: list[str] = Field(min_length=1)

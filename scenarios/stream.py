@@ -14,26 +14,35 @@ _BLOCK = 4 * CHUNK
 _DIGEST = hashlib.sha256().digest_size
 
 
+@lru_cache(maxsize=16)
+def _block(key: bytes) -> memoryview:
+    """The random block of one seed and name, which all connections of a traffic share."""
+    block = hashlib.shake_128(key).digest(_BLOCK)
+    # Twice the start, so that a slice from any offset of the block needs no second piece.
+    return memoryview(block + block[:CHUNK])
+
+
 class Stream:
-    """The endless stream of one seed and one name (`send`, `receive`)."""
+    """The endless stream of one seed and one name (`send`, `receive`); of one connection, where there are many."""
 
-    def __init__(self, seed: int, name: str) -> None:
-        """Two streams are equal exactly when seed and name are."""
-        self._key = f"teambed/{seed}/{name}/".encode()
-        # Twice the start, so that a slice from any offset of the block is one copy.
-        block = hashlib.shake_128(self._key).digest(_BLOCK)
-        self._block = block + block[:CHUNK]
-        self._chunk = lru_cache(maxsize=8)(self._make)
-
-    def _make(self, number: int) -> bytes:
-        digest = hashlib.sha256(self._key + str(number).encode()).digest()
-        start = int.from_bytes(digest[:8], "big") % _BLOCK
-        return digest + self._block[start : start + CHUNK - _DIGEST]
+    def __init__(self, seed: int, name: str, index: int | None = None) -> None:
+        """Two streams are equal exactly when seed, name and index are."""
+        key = f"teambed/{seed}/{name}/".encode()
+        self._block = _block(key)
+        self._key = key if index is None else key + f"{index}/".encode()
+        self._number, self._digest, self._start = -1, b"", 0
 
     def at(self, offset: int, limit: int = CHUNK) -> memoryview:
         """1 to `limit` bytes from `offset` on, to the end of their chunk at most."""
         number, inside = divmod(offset, CHUNK)
-        return memoryview(self._chunk(number))[inside : inside + limit]
+        if number != self._number:
+            self._number, self._digest = number, hashlib.sha256(self._key + str(number).encode()).digest()
+            self._start = int.from_bytes(self._digest[:8], "big") % _BLOCK
+        end = self._start + min(inside + limit, CHUNK) - _DIGEST
+        if inside >= _DIGEST:
+            return self._block[self._start + inside - _DIGEST : end]
+        rest = self._block[self._start : max(end, self._start)]
+        return memoryview(self._digest[inside : inside + limit] + bytes(rest))
 
     def bytes(self, offset: int, length: int) -> bytes:
         """Exactly `length` bytes from `offset` on."""

@@ -9,14 +9,14 @@ import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
-from scenarios.schema import AnyStep, LinkDown, LinkUp, Rehash, Wait
+from scenarios.steps import AnyStep, Wait, connection_of, nic_of
 
 _WORD = re.compile(r"([a-z][a-z0-9_]*)(?:\(([a-z][a-z0-9_]*)\))?")
 OF_TRAFFIC = ("carrying", "other")
 """NIC words that take a connection."""
 ALONE = ("any", "last")
-CONDITIONS = ("connected", "offloaded", "done")
-"""What `wait` can wait for, each of a connection."""
+CONDITIONS = ("connected", "offloaded", "uploaded", "done")
+"""What `wait` can wait for, each of all connections of a traffic."""
 
 
 class TimelineError(Exception):
@@ -30,9 +30,11 @@ class Facts:
     nics: Sequence[str]
     down: Set[str] = frozenset()
     carrying: Mapping[str, str] = field(default_factory=dict)
-    """Traffic → the NIC that carries its connection."""
+    """Traffic → the NIC that carries its connection, or most of them."""
     connected: Set[str] = frozenset()
     offloaded: Set[str] = frozenset()
+    uploaded: Set[str] = frozenset()
+    """Back on the host: connected and not offloaded, after it had been."""
     done: Set[str] = frozenset()
 
 
@@ -88,19 +90,21 @@ class Timeline:
                 raise TimelineError(f"{self.place()}: `{step.until}` did not hold within {step.limit:g} s")
             return None, replace(self, waiting_since=since)
         nic = self.resolve(step, facts)
-        return Due(self.next, step, nic), replace(passed, last=nic)
+        return Due(self.next, step, nic), replace(passed, last=nic or self.last)
 
     def place(self) -> str:
         """The next step, for a person: `step 2 (link_up at 3s)`."""
         step = self.steps[self.next]
         return f"step {self.next + 1} ({step.do} at {step.at:g}s)"
 
-    def resolve(self, step: LinkDown | LinkUp | Rehash, facts: Facts) -> str:
-        """The NIC that a step means. Raises TimelineError when no NIC fits."""
-        written = step.to if isinstance(step, Rehash) else step.nic
+    def resolve(self, step: AnyStep, facts: Facts) -> str | None:
+        """The NIC that a step means, None when it speaks of none. Raises TimelineError when no NIC fits."""
+        written = nic_of(step)
+        if written is None:
+            return None
         word, traffic = parse_word(written)
-        if isinstance(step, Rehash) and word == "other":
-            traffic = step.connection
+        if word == "other" and traffic is None:
+            traffic = connection_of(step)
         if word in facts.nics and traffic is None:
             return word
         if word == "last":
@@ -130,4 +134,5 @@ def parse_word(written: str) -> tuple[str, str | None]:
 
 def _holds(condition: str, facts: Facts) -> bool:
     word, traffic = parse_word(condition)
-    return traffic in {"connected": facts.connected, "offloaded": facts.offloaded, "done": facts.done}[word]
+    known = {"connected": facts.connected, "offloaded": facts.offloaded, "uploaded": facts.uploaded}
+    return traffic in (known | {"done": facts.done})[word]

@@ -1,8 +1,10 @@
 """One connection's bytes in both directions, the same at the client and at the application.
 
 Moves bytes over a connected socket until both streams are complete; makes no connection and emits nothing
-itself. Neither end closes early: the client shuts down once it has sent and received everything, the
-application answers with its own FIN, so a FIN at the client means that the application had all of it.
+itself. It never blocks: whoever drives it waits for what `mask` says, until `wakes_at`, and calls `turn`; `run` does
+that for a single one. Unless the order says otherwise neither end closes early: the client shuts down once it has
+sent and received everything, the application answers with its own FIN, so a FIN at the client means that the
+application had all of it.
 """
 
 import errno
@@ -19,6 +21,9 @@ PROGRESS_S = 0.02
 """Between two reports while bytes arrive."""
 STALLED_S = 0.2
 """Between two reports while none do."""
+PIECE_S = 0.1
+"""A paced sender sends what its pace allows in this time, at once."""
+MIN_PIECE = 1448
 _BUFFER = 4 * CHUNK
 
 Report = Callable[[int, float], None]
@@ -36,11 +41,19 @@ class Order:
     in_bytes: int
     closes_first: bool
     """The client's part: to shut down first, when everything is done."""
+    index: int | None = None
+    """Which connection of its traffic it is, where there are many."""
+    pace: float = 0.0
+    """Bytes per second that this end sends at most; 0: as fast as they go."""
+    every: float = 0.0
+    """Seconds between two bytes of an idle connection; 0: it is not idle."""
+    half: str = ""
+    """Which end shuts down as soon as it has sent all it has to: `out` (this one), `in` (the other), neither."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Transfer:
-    """A transfer under way. `run` returns when it is over; the fields tell how it went."""
+    """A transfer under way. The fields tell how it goes and how it went."""
 
     sock: socket.socket
     order: Order
@@ -57,68 +70,111 @@ class Transfer:
     _hash: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        """Prepares both streams."""
-        self._out = Stream(self.order.seed, self.order.out_name)
+        """Prepares both streams; the clock of stalls and paces starts here."""
+        order = self.order
+        self._out = Stream(order.seed, order.out_name, order.index)
         self._hash = hashlib.sha256()
-        self.check = Check(Stream(self.order.seed, self.order.in_name), self.order.in_bytes)
+        self.check = Check(Stream(order.seed, order.in_name, order.index), order.in_bytes)
         self._shut = self._ended = False
-        self._buffer = memoryview(bytearray(_BUFFER))
+        # Many small connections need no large buffer each.
+        self._buffer = memoryview(bytearray(min(_BUFFER, max(order.in_bytes, 4096))))
+        # A stall is a time without a *new* byte from the peer; it begins when the bytes are wanted.
+        self._began = self._delivered = self._reported = self._active = self.clock()
+        self._gap, self._told = 0.0, 0
 
     @property
     def sent_sha256(self) -> str:
         """Of the bytes given to the kernel."""
         return str(self._hash.hexdigest())
 
+    @property
+    def over(self) -> bool:
+        """Nothing is left to do, or it has failed."""
+        return self.error is not None or (self._shut and self._ended)
+
+    def mask(self, now: float) -> int:
+        """What to wait for at the socket."""
+        mask = 0 if self._ended else selectors.EVENT_READ
+        return mask | (selectors.EVENT_WRITE if self._allowed(now) > 0 else 0)
+
+    def wakes_at(self, now: float) -> float | None:
+        """When its pace allows it to send again; None when it waits for no time."""
+        left = self.order.out_bytes - self.sent
+        if left <= 0 or self._allowed(now) > 0:
+            return None
+        if self.order.every:
+            return self._began + self.sent * self.order.every
+        return self._began + (self.sent + min(left, self._piece()) - MIN_PIECE) / self.order.pace
+
+    def _piece(self) -> int:
+        return max(MIN_PIECE, int(self.order.pace * PIECE_S))
+
+    def _allowed(self, now: float) -> int:
+        """How many bytes may be sent now."""
+        left = self.order.out_bytes - self.sent
+        # Half a millisecond is nothing to a person and saves a timer that comes a trifle early.
+        passed = now - self._began + 0.0005
+        if self.order.every:
+            return min(left, int(passed / self.order.every) + 1 - self.sent)
+        if self.order.pace:
+            due = int(passed * self.order.pace) + MIN_PIECE - self.sent
+            return min(left, due) if due >= min(left, self._piece()) else 0
+        return left
+
     def run(self) -> None:
         """Move everything. Never raises for what the network does: `error` says it."""
         self.sock.setblocking(False)
-        selector = selectors.DefaultSelector()
-        selector.register(self.sock, selectors.EVENT_READ | selectors.EVENT_WRITE)
+        with selectors.DefaultSelector() as selector:
+            known = 0
+            while not self.over:
+                now = self.clock()
+                wakes = self.wakes_at(now)
+                known = watch(selector, self.sock, known, self.mask(now))
+                wait = PROGRESS_S if wakes is None else min(PROGRESS_S, max(0.0, wakes - now))
+                ready = selector.select(wait)
+                self.turn(ready[0][1] if ready else 0)
+
+    def turn(self, ready: int) -> None:
+        """Do what can be done now. `ready`: what the socket is ready for, 0 when a time has come. Never raises."""
         try:
-            self._loop(selector)
+            self._turn(ready)
         except OSError as error:
             self.error = errno_name(error)
-        finally:
-            selector.close()
 
-    def _loop(self, selector: selectors.BaseSelector) -> None:
-        # A stall is a time without a *new* byte from the peer; it begins when the bytes are wanted.
-        delivered = reported = active = self.clock()
-        gap, told = 0.0, 0
-        while not (self._shut and self._ended):
-            sending = self.sent < self.order.out_bytes
-            selector.modify(self.sock, selectors.EVENT_READ | (selectors.EVENT_WRITE if sending else 0))
-            ready = selector.select(PROGRESS_S)
-            mask = ready[0][1] if ready else 0
-            if mask & selectors.EVENT_WRITE and self._send():
-                active = self.clock()
-            got = self._receive() if mask & selectors.EVENT_READ else 0
-            now = self.clock()
-            wanting = self.check.bytes - got < self.order.in_bytes
-            if wanting:
-                gap = max(gap, now - delivered)
-            if got:
-                delivered = active = now
-            whole = self.check.bytes >= self.order.in_bytes
-            due = now - reported >= (PROGRESS_S if self.check.bytes > told else STALLED_S)
-            if wanting and (due or whole):
-                self.report(self.check.bytes, gap)
-                gap, told, reported = 0.0, self.check.bytes, now
-            if not self._shut and not sending and (whole if self.order.closes_first else self._ended):
-                self.sock.shutdown(socket.SHUT_WR)
-                self._shut = True
-            if self._ended and not (whole and self.sent == self.order.out_bytes):
-                got, wanted = self.check.bytes, self.order.in_bytes
-                self.error = f"ended early: {got} of {wanted} bytes received, {self.sent} sent"
-            elif now > self.deadline:
-                self.error = "took too long"
-            elif now - active > self.idle_s:
-                self.error = f"idle for {self.idle_s:g} s"
-            if self.error:
-                return
+    def _turn(self, ready: int) -> None:
+        order = self.order
+        if ready & selectors.EVENT_WRITE and self._send():
+            self._active = self.clock()
+        got = self._receive() if ready & selectors.EVENT_READ and not self._ended else 0
+        now = self.clock()
+        wanting = self.check.bytes - got < order.in_bytes
+        if wanting:
+            self._gap = max(self._gap, now - self._delivered)
+        if got:
+            self._delivered = self._active = now
+        whole = self.check.bytes >= order.in_bytes
+        due = now - self._reported >= (PROGRESS_S if self.check.bytes > self._told else STALLED_S)
+        if wanting and (due or whole):
+            self.report(self.check.bytes, self._gap)
+            self._gap, self._told, self._reported = 0.0, self.check.bytes, now
+        done = self.sent >= order.out_bytes
+        closes = order.half == "out" or (whole if order.closes_first else self._ended)
+        if not self._shut and done and closes:
+            self.sock.shutdown(socket.SHUT_WR)
+            self._shut = True
+        if self._ended and not (whole and (done or order.half == "in")):
+            got, wanted = self.check.bytes, order.in_bytes
+            self.error = f"ended early: {got} of {wanted} bytes received, {self.sent} sent"
+        elif now > self.deadline:
+            self.error = "took too long"
+        elif now - self._active > self.idle_s:
+            self.error = f"idle for {self.idle_s:g} s"
 
     def _send(self) -> int:
-        piece = self._out.at(self.sent, self.order.out_bytes - self.sent)
+        allowed = self._allowed(self.clock())
+        if allowed <= 0:
+            return 0
+        piece = self._out.at(self.sent, allowed)
         try:
             count = self.sock.send(piece)
         except BlockingIOError:
@@ -136,6 +192,19 @@ class Transfer:
             self._ended = True
         self.check.update(self._buffer[:count])
         return count
+
+
+def watch(selector: selectors.BaseSelector, sock: socket.socket, known: int, mask: int, data: object = None) -> int:
+    """Make a selector wait for `mask` at a socket where it waited for `known` (0: not at all). Returns `mask`."""
+    if mask == known:
+        return mask
+    if not known:
+        selector.register(sock, mask, data)
+    elif mask:
+        selector.modify(sock, mask, data)
+    else:
+        selector.unregister(sock)
+    return mask
 
 
 def errno_name(error: OSError) -> str:

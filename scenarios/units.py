@@ -83,6 +83,22 @@ def parse_rate(written: object) -> int:
     return int(rate)
 
 
+def parse_after(written: object) -> int | float:
+    """`64KiB` → bytes as an int, `500ms` → seconds as a float. Raises UnitError."""
+    found = _WRITTEN.fullmatch(str(written).strip())
+    if found and found.group(2) in DURATION.units:
+        return parse_duration(written)
+    return parse_size(written)
+
+
+def parse_arrivals(written: object) -> float:
+    """`500/s` → connections per second, more than none. Raises UnitError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?/ ?s", str(written).strip())
+    if not found or float(found.group(1)) <= 0:
+        raise UnitError(f"`{written}` is not a rate of arrivals; write for example 500/s")
+    return float(found.group(1))
+
+
 def show_size(size: float) -> str:
     """Bytes for a person: `100 MB`, `64.0 KB`, `12 B`."""
     for unit, worth in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):

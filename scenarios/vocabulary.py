@@ -12,11 +12,17 @@ Kind = Literal["truth", "count", "size", "duration", "rate", "number"]
 TRAFFIC: dict[str, tuple[Kind, str]] = {
     "intact": (
         "truth",
-        "every byte asked for arrived once, in order, unchanged: counts and SHA-256 of both ends agree",
+        "every byte asked for arrived once, in order, unchanged: counts and SHA-256 of both ends agree;"
+        " of many connections: all of them",
     ),
     "bytes": ("size", "bytes delivered to the client and to the application"),
     "goodput_mbit": ("rate", "delivered bits over the time from the connection's start to its end"),
     "resets": ("count", "RST segments of this connection that passed the client's interface, either way"),
+    "connections": ("count", "connections that came about"),
+    "broken": ("count", "connections that ended with an error at the client, or never came about"),
+    "lost": ("count", "connections whose context was lost, as the agent named them"),
+    "stranded": ("count", "connections that were left on a NIC because no NIC had a link"),
+    "refused": ("count", "moves that did not take place"),
     "moves": ("count", "moves between engines of any kind"),
     "offloads": ("count", "moves from the host stack to a NIC"),
     "uploads": ("count", "moves from a NIC to the host stack"),
@@ -33,12 +39,27 @@ TRAFFIC: dict[str, tuple[Kind, str]] = {
     "strays": ("count", "frames of the offloaded connection that arrived on a NIC that does not own it"),
 }
 
-CAUSES = ("policy", "link_down", "stray", "command")
+CAUSES = ("policy", "link_down", "link_up", "stray", "command", "drain", "rebalance", "urgent_data", "low_memory")
 """`NAME.causes.CAUSE` counts the moves with that cause."""
+
+FEATURES = ("ipv4", "ipv6", "timestamps", "sack")
+REFUSALS = ("full", *(f"feature_{one}" for one in FEATURES), "fault", "context", "kernel", "other")
+"""`NAME.refusals.REASON` counts the refused moves with that reason."""
+
+TABLES = {"causes": (CAUSES, "cause of a move"), "refusals": (REFUSALS, "reason of a refusal")}
+"""Measurements that are tables of counts: their words, and what a word is called."""
 
 RUN: dict[str, tuple[Kind, str]] = {
     "bring_up_ms": ("duration", "from the call to the first traffic"),
     "tear_down_ms": ("duration", "from the last traffic to the end of the last process"),
+    "record_checks": ("count", "how often records were compared with sockets (step check_records)"),
+    "records_compared": ("count", "live connections that were looked at, in all checks"),
+    "record_differences": (
+        "count",
+        "records that did not agree with the sockets that existed, and sockets without a record, in all checks",
+    ),
+    "agent_rebuilt_ms": ("duration", "from a restart of the agent until it had its records again, the longest"),
+    "aged": ("count", "records that were removed for their age"),
     "host_tcp_segments_after_offload": (
         "count",
         "segments that the server's own TCP received after the last offload, by the kernel's count (Tcp InSegs)",

@@ -7,6 +7,7 @@ Mininet. Addresses are text without a prefix length; the prefix lengths are PREF
 from dataclasses import dataclass
 
 MAX_NICS = 16
+MAX_TEAMS = 4
 MAX_CLIENTS = 200
 MIN_RATE_BPS = 1_000_000
 MAX_RATE_BPS = 100_000_000_000
@@ -28,6 +29,8 @@ class Nic:
     """The switch that its wire leads to."""
     wire: str = "wire"
     bus: str = "bus"
+    rate_bps: int | None = None
+    """Bits per second on its wire, both directions; None: the network's."""
 
     @property
     def name(self) -> str:
@@ -78,13 +81,21 @@ class Client:
 
     @property
     def ip4(self) -> str:
-        """10.0.0.11 for c1, and so on."""
-        return f"10.0.0.{10 + self.index}"
+        """10.0.0.11 for c1, and so on: its address towards the first team."""
+        return self.ip4_towards(0)
 
     @property
     def ip6(self) -> str:
-        """fd00::11 for c1, and so on."""
-        return f"fd00::{0x10 + self.index:x}"
+        """fd00::11 for c1, and so on: its address towards the first team."""
+        return self.ip6_towards(0)
+
+    def ip4_towards(self, team: int) -> str:
+        """Each team has a network of its own: 10.0.1.11 for c1 towards the second one."""
+        return f"10.0.{team}.{10 + self.index}"
+
+    def ip6_towards(self, team: int) -> str:
+        """fd00:0:0:1::11 for c1 towards the second team."""
+        return f"{_network6(team)}{0x10 + self.index:x}"
 
     @property
     def mac(self) -> str:
@@ -102,6 +113,10 @@ class Client:
         return f"02:00:00:00:04:{self.index:02x}"
 
 
+def _network6(team: int) -> str:
+    return f"fd00:0:0:{team}::" if team else "fd00::"
+
+
 @dataclass(frozen=True)
 class Team:
     """The server's virtual NIC: one MAC and one address, whichever NIC carries a frame."""
@@ -112,6 +127,12 @@ class Team:
     ip4: str = "10.0.0.1"
     ip6: str = "fd00::1"
     peer_mac: str = "02:00:00:00:00:02"
+
+    @classmethod
+    def numbered(cls, number: int, nics: tuple[Nic, ...]) -> "Team":
+        """The team of that number, from 0, with a device, a MAC, addresses and a network of its own."""
+        macs = [f"02:00:00:00:00:{number:x}{end}" for end in (1, 2)]
+        return cls(nics, f"team{number}", macs[0], f"10.0.{number}.1", f"{_network6(number)}1", macs[1])
 
     @property
     def peer(self) -> str:
@@ -134,7 +155,7 @@ class Switch:
 
 @dataclass(frozen=True)
 class Topology:
-    """A server with a team, a switch, clients. Raises TopologyError when it cannot be built."""
+    """A server with a team or several, a switch, clients. Raises TopologyError when it cannot be built."""
 
     team: Team
     switch: Switch
@@ -142,16 +163,23 @@ class Topology:
     rate_bps: int | None = None
     """Bits per second on each wire, both directions; None: as fast as it goes."""
     server: str = "server"
+    more_teams: tuple[Team, ...] = ()
+    """Teams of the server besides `team`; NICs are numbered through all of them."""
 
     def __post_init__(self) -> None:
         """Refuses what cannot be built."""
-        if not 1 <= len(self.nics) <= MAX_NICS:
-            raise TopologyError(f"a team has 1 to {MAX_NICS} NICs, not {len(self.nics)}")
+        for team in self.teams:
+            if not 1 <= len(team.nics) <= MAX_NICS:
+                raise TopologyError(f"a team has 1 to {MAX_NICS} NICs, not {len(team.nics)}")
+        if len(self.teams) > MAX_TEAMS:
+            raise TopologyError(f"a server has 1 to {MAX_TEAMS} teams, not {len(self.teams)}")
+        if len({team.name for team in self.teams}) < len(self.teams):
+            raise TopologyError("two teams share a name")
         if not 1 <= len(self.clients) <= MAX_CLIENTS:
             raise TopologyError(f"a network has 1 to {MAX_CLIENTS} clients, not {len(self.clients)}")
-        rate = self.rate_bps
-        if rate is not None and not MIN_RATE_BPS <= rate <= MAX_RATE_BPS:
-            raise TopologyError(f"a link's rate is 1 Mbit/s to 100 Gbit/s, not {rate:,} bit/s")
+        for rate in (self.rate_bps, *(nic.rate_bps for nic in self.nics)):
+            if rate is not None and not MIN_RATE_BPS <= rate <= MAX_RATE_BPS:
+                raise TopologyError(f"a link's rate is 1 Mbit/s to 100 Gbit/s, not {rate:,} bit/s")
         ports: dict[int, str] = {}
         for end in self.ends:
             other = ports.setdefault(end.port_no, end.name)
@@ -161,9 +189,23 @@ class Topology:
             raise TopologyError("two nodes share a name")
 
     @property
+    def teams(self) -> tuple[Team, ...]:
+        """All teams of the server, in order."""
+        return (self.team, *self.more_teams)
+
+    @property
     def nics(self) -> tuple[Nic, ...]:
-        """The team's NICs, in order."""
-        return self.team.nics
+        """The NICs of all teams, in order."""
+        return tuple(nic for team in self.teams for nic in team.nics)
+
+    def rate_of(self, nic: Nic) -> int | None:
+        """Bits per second on that NIC's wire, both directions; None: as fast as it goes."""
+        return nic.rate_bps if nic.rate_bps is not None else self.rate_bps
+
+    def team_of(self, nic_name: str) -> Team:
+        """The team that the NIC of that name belongs to. Raises TopologyError."""
+        nic = self.nic(nic_name)
+        return next(team for team in self.teams if nic in team.nics)
 
     @property
     def ends(self) -> tuple[Nic | Client, ...]:

@@ -112,6 +112,42 @@ class Network:
         """Gives the carrier back. Raises TopologyError, NetworkError."""
         self._set_link(nic_name, "up")
 
+    def adapter_failure(self, nic_name: str) -> None:
+        """Takes the carrier from a NIC's wire and from its bus at the same time, as when the adapter dies or is
+        pulled out. Raises TopologyError, NetworkError."""
+        self._set_adapter(nic_name, "down")
+
+    def adapter_replace(self, nic_name: str) -> None:
+        """Makes a failed adapter as it was when new: no steering is left in it. Raises TopologyError, NetworkError."""
+        nic = self.topology.nic(nic_name)
+        for name in (nic.wire, nic.bus):
+            # It has none when nothing was ever attached there.
+            subprocess.run([*self._inside(nic_name), "tc", "qdisc", "del", "dev", name, "clsact"], capture_output=True)
+
+    def adapter_return(self, nic_name: str) -> None:
+        """Wire and bus are there again. Raises TopologyError, NetworkError."""
+        self._set_adapter(nic_name, "up")
+
+    def all_links_down(self) -> None:
+        """Takes the carrier from every NIC's wire in one go. Raises NetworkError."""
+        self._set_links("down")
+
+    def all_links_up(self) -> None:
+        """Gives every wire its carrier back. Raises NetworkError."""
+        self._set_links("up")
+
+    def sockets(self, node: str) -> str:
+        """The node's TCP sockets, IPv4 and then IPv6, as its kernel lists them (proc(5), /proc/net/tcp).
+
+        Raises NetworkError.
+        """
+        self._inside(node)
+        folder = Path("/proc") / (str(self._pids[node]) if node in self._pids else "self") / "net"
+        try:
+            return (folder / "tcp").read_text() + (folder / "tcp6").read_text()
+        except OSError as error:
+            raise NetworkError(f"{node}: its sockets cannot be read: {error.strerror}") from None
+
     def stop(self) -> None:
         """Ends the processes that popen() started, the nodes, links and bridge. May be called again."""
         for process in self._processes:
@@ -171,6 +207,18 @@ class Network:
     def _set_link(self, nic_name: str, state: str) -> None:
         port = self.topology.nic(nic_name).switch_port
         self.run(self.topology.switch.name, ["ip", "link", "set", port, state])
+
+    def _set_adapter(self, nic_name: str, state: str) -> None:
+        """Both ends at once: one program is started for each, and neither waits for the other."""
+        topology = self.topology
+        nic = topology.nic(nic_name)
+        ends = {topology.switch.name: nic.switch_port, topology.server: nic.server_bus}
+        commands = {node: [*self._inside(node), "ip", "link", "set", end, state] for node, end in ends.items()}
+        _run_together(commands, dict.fromkeys(ends, ""), f"setting {nic_name} {state} at")
+
+    def _set_links(self, state: str) -> None:
+        lines = "".join(f"link set {nic.switch_port} {state}\n" for nic in self.topology.nics)
+        _run(["ip", "-batch", "-"], f"setting all links {state}", stdin=lines)
 
     def _timed(self, part: str, step: Callable[[], None]) -> None:
         began = time.monotonic()
@@ -250,7 +298,7 @@ def _run(
     return done
 
 
-def _run_together(commands: Mapping[str, Sequence[str]], stdin: Mapping[str, str]) -> None:
+def _run_together(commands: Mapping[str, Sequence[str]], stdin: Mapping[str, str], what: str = "setting up") -> None:
     """Runs one command per node, all at the same time. Raises NetworkError for the first that fails."""
     deadline = time.monotonic() + STEP_SECONDS
     pipe = subprocess.PIPE
@@ -267,7 +315,7 @@ def _run_together(commands: Mapping[str, Sequence[str]], stdin: Mapping[str, str
             process.communicate()
             said = f"not done within {STEP_SECONDS:g} s"
         if process.returncode and not failed:
-            failed = f"setting up {node}: {_why(process.returncode, said)}"
+            failed = f"{what} {node}: {_why(process.returncode, said)}"
     if failed:
         raise NetworkError(failed)
 

@@ -4,7 +4,7 @@ Decides addresses, routes, sysctls, offloads and rates. Pure: it writes scripts,
 script per namespace, because starting a program for each setting is what makes building a network slow.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from topologies.model import PREFIX4, PREFIX6, Client, Nic, Topology
 
@@ -49,11 +49,12 @@ def links(topology: Topology, pids: dict[str, int]) -> str:
         one, two = f"name {first} address {mac}", f"name {second} address {mac2}"
         return f"link add {one} netns {pids[node]} type veth peer {two}{where}"
 
-    team = topology.team
-    lines = [pair(team.name, team.mac, topology.server, team.peer, team.peer_mac, topology.server)]
-    for nic in topology.nics:
-        lines.append(pair(nic.bus, team.mac, nic.name, nic.server_bus, nic.server_bus_mac, topology.server))
-        lines.append(pair(nic.wire, team.mac, nic.name, nic.switch_port, nic.switch_port_mac, None))
+    lines = []
+    for team in topology.teams:
+        lines.append(pair(team.name, team.mac, topology.server, team.peer, team.peer_mac, topology.server))
+        for nic in team.nics:
+            lines.append(pair(nic.bus, team.mac, nic.name, nic.server_bus, nic.server_bus_mac, topology.server))
+            lines.append(pair(nic.wire, team.mac, nic.name, nic.switch_port, nic.switch_port_mac, None))
     for client in topology.clients:
         end = (client.switch_port, client.switch_port_mac, None)
         lines.append(pair(client.interface, client.mac, client.name, *end))
@@ -63,25 +64,25 @@ def links(topology: Topology, pids: dict[str, int]) -> str:
 def switch_side(topology: Topology) -> str:
     """The shell script for the switch's namespace; its IP stack stays out of what Open vSwitch forwards."""
     ports = [end.switch_port for end in topology.ends]
-    shaped = [nic.switch_port for nic in topology.nics]
+    shaped = {nic.switch_port: topology.rate_of(nic) for nic in topology.nics}
     return _script(
         sysctls=_conf("ipv6", ["default", *ports], {"disable_ipv6": 1}),
         ip=[f"link set {port} up" for port in ports],
         tx_off=ports,
-        tc=_rates(shaped, topology.rate_bps),
+        tc=_rates(shaped),
     )
 
 
 def server(topology: Topology) -> str:
-    """The shell script for the server: the team's virtual NIC has the addresses, the buses have none."""
-    team = topology.team
-    buses = [nic.server_bus for nic in topology.nics]
+    """The shell script for the server: each team's virtual NIC has its addresses, the buses have none."""
+    devices = [name for team in topology.teams for name in (team.name, team.peer)]
+    devices += [nic.server_bus for nic in topology.nics]
     return _script(
-        sysctls=_quiet([team.name, team.peer, *buses], {"arp_ignore": 1}),
+        sysctls=_quiet(devices, {"arp_ignore": 1}),
         ip=[
             "link set lo up",
-            *_addresses(team.name, team.ip4, PREFIX4, team.ip6, PREFIX6),
-            *(f"link set {name} up" for name in (team.name, team.peer, *buses)),
+            *(line for team in topology.teams for line in _addresses(team.name, team.ip4, PREFIX4, team.ip6, PREFIX6)),
+            *(f"link set {name} up" for name in devices),
         ],
     )
 
@@ -92,7 +93,7 @@ def nic(topology: Topology, one: Nic) -> str:
     The addresses sit on `lo`, where they serve TCP just as well, but are never answered for by ARP
     (arp_ignore) or by neighbour discovery, and need no multicast report on the wire.
     """
-    team = topology.team
+    team = topology.team_of(one.name)
     return _script(
         sysctls=[
             *_quiet([one.wire, one.bus], {"arp_ignore": 8}),
@@ -114,7 +115,7 @@ def nic(topology: Topology, one: Nic) -> str:
             f"route replace ::/0 via {_HOP6} dev {one.wire} onlink initcwnd {INITIAL_WINDOW}",
         ],
         tx_off=[one.wire],
-        tc=_rates([one.wire], topology.rate_bps),
+        tc=_rates({one.wire: topology.rate_of(one)}),
     )
 
 
@@ -124,7 +125,11 @@ def client(topology: Topology, one: Client) -> str:
         sysctls=_quiet([one.interface], {}),
         ip=[
             "link set lo up",
-            *_addresses(one.interface, one.ip4, PREFIX4, one.ip6, PREFIX6),
+            *(
+                line
+                for k in range(len(topology.teams))
+                for line in _addresses(one.interface, one.ip4_towards(k), PREFIX4, one.ip6_towards(k), PREFIX6)
+            ),
             f"link set {one.interface} up",
         ],
         tx_off=[one.interface],
@@ -209,13 +214,13 @@ def queue_bytes(rate_bps: int) -> int:
     return int(min(max(rate_bps / 8 * QUEUE_SECONDS, MIN_QUEUE_BYTES), MAX_QUEUE_BYTES))
 
 
-def _rates(interfaces: Iterable[str], rate_bps: int | None) -> list[str]:
-    """Lines for `tc -batch` that hold each interface to the rate."""
-    if rate_bps is None:
-        return []
-    burst, limit = burst_bytes(rate_bps), queue_bytes(rate_bps)
+def _rates(rates: Mapping[str, int | None]) -> list[str]:
+    """Lines for `tc -batch` that hold each interface to its rate, where it has one."""
     lines = []
-    for name in interfaces:
+    for name, rate_bps in rates.items():
+        if rate_bps is None:
+            continue
+        burst, limit = burst_bytes(rate_bps), queue_bytes(rate_bps)
         lines += [
             f"qdisc replace dev {name} root handle 1: htb default 1",
             # The quantum only shares a link among classes and there is one; left alone, the kernel derives it

@@ -24,7 +24,7 @@ def path(name: str) -> Path:
 
 def stale(name: str) -> bool:
     target = path(name)
-    sources = (SOURCES / "frame.h", SOURCES / f"{name}.bpf.c")
+    sources = (*SOURCES.glob("*.h"), SOURCES / f"{name}.bpf.c")
     return not target.exists() or any(s.stat().st_mtime > target.stat().st_mtime for s in sources)
 
 

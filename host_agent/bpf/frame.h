@@ -32,7 +32,8 @@ enum { FIN = 0x01, SYN = 0x02, RST = 0x04, ACK = 0x10 };
 
 struct frame {
 	struct connection id;
-	__u8 flags; /* the TCP flags byte */
+	__u32 seq, ack, payload; /* host byte order; bytes of TCP payload */
+	__u8 flags;              /* the TCP flags byte */
 	__u8 peer_mac[ETH_ALEN];
 };
 
@@ -56,6 +57,7 @@ static __always_inline bool read_tcp(struct __sk_buff *skb, struct frame *f, boo
 {
 	struct connection id;
 	struct ports_and_flags *tcp;
+	__u32 total, head; /* bytes of IP datagram, and of it before the TCP header */
 	const long need = sizeof(struct ethhdr) + 60 + sizeof(*tcp); /* 60: IPv4 with all its options */
 
 	long have = (void *)(long)skb->data_end - (void *)(long)skb->data;
@@ -72,19 +74,29 @@ static __always_inline bool read_tcp(struct __sk_buff *skb, struct frame *f, boo
 			return false;
 		map_ipv4(id.src, ip->saddr);
 		map_ipv4(id.dst, ip->daddr);
-		tcp = (void *)ip + ip->ihl * 4;
+		total = bpf_ntohs(ip->tot_len);
+		head = ip->ihl * 4;
+		tcp = (void *)ip + head;
 	} else if (eth->h_proto == bpf_htons(ETH_P_IPV6)) {
 		struct ipv6hdr *ip = (void *)(eth + 1);
 		if ((void *)(ip + 1) > end || ip->nexthdr != IPPROTO_TCP)
 			return false;
 		__builtin_memcpy(id.src, &ip->saddr, 16);
 		__builtin_memcpy(id.dst, &ip->daddr, 16);
+		head = sizeof(*ip);
+		total = ip->payload_len ? bpf_ntohs(ip->payload_len) + head : 0;
 		tcp = (void *)(ip + 1);
 	} else {
 		return false;
 	}
 	if ((void *)(tcp + 1) > end)
 		return false;
+	if (!total) /* more than 64 KiB in one piece (BIG TCP): then nothing was padded either */
+		total = skb->len - sizeof(*eth);
+	head += (tcp->offset >> 4) * 4;
+	f->payload = total > head ? total - head : 0;
+	f->seq = bpf_ntohl(tcp->seq);
+	f->ack = bpf_ntohl(tcp->ack);
 	f->flags = tcp->flags;
 	if (outbound) {
 		__builtin_memcpy(f->id.src, id.dst, 16);
@@ -100,6 +112,12 @@ static __always_inline bool read_tcp(struct __sk_buff *skb, struct frame *f, boo
 		__builtin_memcpy(f->peer_mac, eth->h_source, ETH_ALEN);
 	}
 	return true;
+}
+
+/* A segment that opens a connection: SYN and nothing that answers. */
+static __always_inline bool opens(const struct frame *f)
+{
+	return (f->flags & (SYN | ACK | RST)) == SYN;
 }
 
 /* Counts from several CPUs at once. */

@@ -14,9 +14,11 @@
  */
 #include "frame.h"
 
+#include <linux/if_packet.h>
+
 #define FROM_BUS 0xb05 /* skb->mark of a frame that only passes through, bus to wire */
 
-enum { WIRE_IN = 1, BUS_IN = 2, OUT = 4 }; /* steering.py: Steer */
+enum { WIRE_IN = 1, BUS_IN = 2, OUT = 4, ENDED = 8 }; /* steering.py: Steer */
 
 struct steer {
 	__u32 allowed;
@@ -60,9 +62,13 @@ static __always_inline bool take(struct __sk_buff *skb, struct nic_ports *p, __u
 	struct steer *s = bpf_map_lookup_elem(&offloads, &f.id);
 	if (!s || !(s->allowed & door))
 		return false;
-	/* A SYN opens a new connection, and only the host listens; one that the host sends on is ours all the same. */
-	if (door == WIRE_IN && (f.flags & (SYN | ACK)) == SYN)
+	/* A SYN opens a new connection, and only the host listens; one that the host sends on is ours all the same.
+	 * When the old connection of that name has ended, what follows the SYN is the host's too. */
+	if (door == WIRE_IN && (f.flags & (SYN | ACK)) == SYN) {
+		if (s->allowed & ENDED)
+			bpf_map_delete_elem(&offloads, &f.id);
 		return false;
+	}
 	add(&s->frames_in, 1);
 	add(&s->bytes_in, skb->len);
 	s->last_seen = bpf_ktime_get_ns();
@@ -74,6 +80,8 @@ SEC("tc") int wire_in(struct __sk_buff *skb)
 {
 	struct nic_ports *p = ports();
 	if (!p)
+		return TC_ACT_SHOT;
+	if (skb->pkt_type == PACKET_OTHERHOST) /* flooded by the switch, for somebody else's MAC: no NIC takes it */
 		return TC_ACT_SHOT;
 	if (take(skb, p, WIRE_IN))
 		return TC_ACT_OK;

@@ -12,64 +12,12 @@
  *
  * host_agent/decision.py makes the same decisions in plain Python; tests/kernel holds one against the other.
  */
-#include "frame.h"
+#include "records.h"
 
 #include <linux/errno.h>
 
-#define MAX_NICS 16
+#define REPORTS_SIZE (1 << 20)
 #define RELEASED 0x4e1 /* skb->mark of a frame that comes out of the hold queue */
-
-enum stage { SETTLED, HELD, SILENT }; /* records.py: Stage */
-enum block { BLOCK_404, BLOCK_408, BLOCK_412, BLOCK_414, BLOCKS };
-enum report_kind { STRAY = 1, DUE = 2 }; /* records.py: ReportKind */
-
-struct record {
-	__u32 nic;
-	__u8 offloaded; /* the offload flag */
-	__u8 stage;
-	__u8 due; /* the policy's threshold was passed and reported */
-	__u8 pad;
-	__u32 epoch; /* counts the moves of this connection */
-	__u8 peer_mac[ETH_ALEN];
-	__u8 pad2[2];
-	__u8 pad3[4];
-	__u64 created, last_seen, reported; /* CLOCK_MONOTONIC, ns */
-	__u64 packets, bytes;               /* from the peer, as far as they came this way */
-	__u64 bytes_out;                    /* from the host's TCP */
-	__u64 strays;                       /* frames at block 414 */
-	__u64 host_segments;                /* segments that went up into the host's TCP */
-	__u64 silenced;                     /* segments of the host's TCP that were not its to send */
-};
-
-struct team {
-	__u32 virtual_nic, hold; /* interface indexes */
-	__u32 live_count;
-	__u32 live[MAX_NICS];    /* NIC ids with carrier, dense */
-	__u8 up[MAX_NICS];       /* by NIC id */
-	__u32 bus[MAX_NICS];     /* interface index by NIC id */
-	__u32 pad;
-	__u64 offload_after;     /* bytes in both directions; ~0: never */
-	__u64 report_every;      /* ns between two reports about one connection */
-};
-
-struct counts { /* frames, by the NIC they came in by */
-	__u64 blocks[BLOCKS];
-	__u64 other; /* not TCP */
-	__u64 held, forwarded, up;
-};
-
-struct report {
-	__u64 at; /* CLOCK_MONOTONIC, ns */
-	struct connection id;
-	__u32 kind, nic, epoch;
-};
-
-struct assignment { /* the context of the `assign` program */
-	struct connection id;
-	__u32 nic, epoch;
-	__u8 offloaded, stage, bump, pad;
-	__s32 result;
-};
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -101,8 +49,15 @@ struct {
 } counters SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __be16); /* the team's port */
+	__type(value, struct threshold);
+} services SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 20);
+	__uint(max_entries, REPORTS_SIZE);
 } reports SEC(".maps");
 
 static __always_inline struct team *the_team(void)
@@ -111,25 +66,82 @@ static __always_inline struct team *the_team(void)
 	return bpf_map_lookup_elem(&team, &zero);
 }
 
-static __always_inline void tell(struct connection *id, struct record *r, __u32 kind, __u32 nic, __u64 now)
+/* What is told about a frame, beside the connection and the NIC. */
+struct told {
+	__u32 kind, epoch;
+	__u8 block, action, by;
+};
+
+static __always_inline void tell(struct frame *f, __u32 nic, __u64 now, struct told what)
 {
+	/* Traces may fill one half of the ring only: what the agent must know always has room before them. */
+	if (what.kind == TRACE && bpf_ringbuf_query(&reports, BPF_RB_AVAIL_DATA) > REPORTS_SIZE / 2)
+		return;
 	struct report *out = bpf_ringbuf_reserve(&reports, sizeof(*out), 0);
 	if (!out)
 		return; /* the agent is behind; the next frame tells again */
 	out->at = now;
-	__builtin_memcpy(&out->id, id, sizeof(*id));
-	out->kind = kind;
+	__builtin_memcpy(&out->id, &f->id, sizeof(f->id));
+	out->kind = what.kind;
 	out->nic = nic;
-	out->epoch = r->epoch;
+	out->epoch = what.epoch;
+	out->seq = f->seq;
+	out->ack = f->ack;
+	out->payload = f->payload;
+	out->flags = f->flags;
+	out->block = what.block;
+	out->action = what.action;
+	out->by = what.by;
 	bpf_ringbuf_submit(out, 0);
 }
 
-static __always_inline void check_due(struct team *t, struct connection *id, struct record *r, __u64 now)
+static __always_inline void check_due(struct team *t, struct frame *f, struct record *r, __u64 now)
 {
-	if (!r->due && !r->offloaded && r->bytes + r->bytes_out >= t->offload_after) {
+	if (r->due || r->offloaded || r->closing || r->stage != SETTLED)
+		return;
+	__be16 port = f->id.dport;
+	struct threshold *own = bpf_map_lookup_elem(&services, &port);
+	__u64 bytes = own ? own->after_bytes : t->offload.after_bytes;
+	__u64 ns = own ? own->after_ns : t->offload.after_ns;
+	if (r->bytes + r->bytes_out >= bytes || (ns && now - r->created >= ns)) {
 		r->due = 1;
-		tell(id, r, DUE, r->nic, now);
+		tell(f, r->nic, now, (struct told){.kind = DUE, .epoch = r->epoch});
 	}
+}
+
+/* Follows the ends of both streams of a connection of the host's; both acknowledged, its TCP is done with it. */
+static __always_inline void note_fins(struct record *r, struct frame *f, bool from_peer)
+{
+	__u8 mine = from_peer ? PEER_FIN : HOST_FIN, other = from_peer ? HOST_FIN : PEER_FIN;
+	if (f->flags & SYN) { /* an end that was seen before was another connection's */
+		r->fins = 0;
+		if (from_peer && opens(f))
+			r->closing = 0;
+		return;
+	}
+	if (f->flags & FIN) {
+		r->fins |= mine;
+		*(from_peer ? &r->peer_fin : &r->host_fin) = f->seq + f->payload + 1;
+	}
+	if (f->flags & ACK && r->fins & other &&
+	    (__s32)(f->ack - (from_peer ? r->host_fin : r->peer_fin)) >= 0)
+		r->fins |= other << 2;
+	if ((r->fins & (PEER_FIN_ACKED | HOST_FIN_ACKED)) == (PEER_FIN_ACKED | HOST_FIN_ACKED))
+		r->closing = 1;
+}
+
+/* Block 414: whether this stray is told. The first ones of an epoch may be late, or a flap of the switch's. */
+static __always_inline bool stray_is_told(struct team *t, struct record *r, __u64 now)
+{
+	__sync_fetch_and_add(&r->forwarded, 1);
+	if (r->forwarded == 1)
+		r->first_stray = now;
+	if (r->closing || now - r->reported < t->report_every)
+		return false;
+	if (r->forwarded < t->stray_frames && !(t->stray_after && now - r->first_stray >= t->stray_after))
+		return false;
+	r->reported = now;
+	return true;
 }
 
 static __always_inline int to_bus(struct team *t, __u32 nic)
@@ -155,50 +167,87 @@ SEC("tc") int bus_in(struct __sk_buff *skb)
 	}
 	__u64 now = bpf_ktime_get_ns();
 	struct record *r = bpf_map_lookup_elem(&records, &f.id);
-	if (!r) { /* 402, 404: no record. An RST ends a connection, it starts none. */
-		add(&c->blocks[BLOCK_404], 1);
-		if (!(f.flags & RST)) {
-			struct record fresh = {.nic = nic, .created = now, .last_seen = now};
-			fresh.packets = 1;
-			fresh.bytes = skb->len;
-			__builtin_memcpy(fresh.peer_mac, f.peer_mac, ETH_ALEN);
-			bpf_map_update_elem(&records, &f.id, &fresh, BPF_NOEXIST);
+	__u32 epoch = 0;
+	__u8 block, action;
+	bool reused = r && r->closing && r->stage == SETTLED && opens(&f);
+	if (!r || reused) { /* 402, 404: no record. An RST ends a connection, it starts none. */
+		struct record fresh = {.nic = nic, .created = now, .last_seen = now};
+		fresh.packets = 1;
+		fresh.bytes = skb->len;
+		__builtin_memcpy(fresh.peer_mac, f.peer_mac, ETH_ALEN);
+		block = BLOCK_404;
+		action = UP;
+		if (reused) {
+			/* The epoch counts on: nothing that was decided about the old connection fits the new one. */
+			epoch = r->epoch;
+			tell(&f, r->nic, now, (struct told){.kind = CLOSED, .epoch = epoch, .by = BY_REUSE});
+			fresh.epoch = ++epoch;
+			*r = fresh;
+		} else if (!(f.flags & RST)) {
+			long error = bpf_map_update_elem(&records, &f.id, &fresh, BPF_NOEXIST);
+			if (error && error != -EEXIST) {
+				add(&c->unrecorded, 1);
+				if (now - c->told_full >= t->report_every) {
+					c->told_full = now;
+					tell(&f, nic, now, (struct told){.kind = FULL});
+				}
+			}
 		}
-		goto up;
+		goto decided;
 	}
+	epoch = r->epoch;
 	add(&r->packets, 1);
 	add(&r->bytes, skb->len);
 	r->last_seen = now;
 	__builtin_memcpy(r->peer_mac, f.peer_mac, ETH_ALEN);
 	if (r->nic == nic) { /* 406, 408: where the record says */
-		add(&c->blocks[BLOCK_408], 1);
+		block = BLOCK_408;
 	} else if (!r->offloaded) { /* 410, 412: the host has it; learn the NIC */
-		add(&c->blocks[BLOCK_412], 1);
+		block = BLOCK_412;
 		if (r->stage == SETTLED)
 			r->nic = nic;
 	} else { /* 410, 414: another NIC has it */
-		add(&c->blocks[BLOCK_414], 1);
+		block = BLOCK_414;
 		add(&r->strays, 1);
-		if (r->stage == SETTLED && now - r->reported >= t->report_every) {
-			r->reported = now;
-			tell(&f.id, r, STRAY, nic, now);
-		}
+		if (r->stage == SETTLED && stray_is_told(t, r, now))
+			tell(&f, nic, now,
+			     (struct told){.kind = STRAY, .epoch = epoch, .block = block, .action = FORWARD});
 	}
 	if (r->stage != SETTLED) {
+		action = HOLD;
+	} else if (r->offloaded) {
+		/* A stray; or the owner itself sent it up, for its context has only just come.
+		 * An RST is its owner's to judge (RFC 9293, 3.10.7.4); the engine tells when it was good. */
+		action = FORWARD;
+		nic = r->nic;
+		if (f.flags & RST && !r->closing) {
+			r->closing = 1;
+			tell(&f, *arrived, now, (struct told){.kind = CLOSED, .epoch = epoch, .by = BY_PEER});
+		}
+	} else {
+		action = UP;
+		if (f.flags & RST) {
+			tell(&f, *arrived, now, (struct told){.kind = CLOSED, .epoch = epoch, .by = BY_PEER});
+			bpf_map_delete_elem(&records, &f.id);
+		} else {
+			check_due(t, &f, r, now);
+		}
+	}
+decided:
+	if (t->trace)
+		tell(&f, *arrived, now, (struct told){.kind = TRACE, .epoch = epoch, .block = block, .action = action});
+	add(&c->blocks[block], 1);
+	switch (action) {
+	case HOLD:
 		add(&c->held, 1);
 		return bpf_redirect(t->hold, 0);
-	}
-	if (r->offloaded) {
-		/* A stray; or the owner itself sent it up, for its context has only just come. */
+	case FORWARD:
 		add(&c->forwarded, 1);
-		return to_bus(t, r->nic);
+		return to_bus(t, nic);
+	default:
+		add(&c->up, 1);
+		return bpf_redirect(t->virtual_nic, BPF_F_INGRESS);
 	}
-	check_due(t, &f.id, r, now);
-	if (f.flags & RST)
-		bpf_map_delete_elem(&records, &f.id);
-up:
-	add(&c->up, 1);
-	return bpf_redirect(t->virtual_nic, BPF_F_INGRESS);
 }
 
 /* The door of the host's TCP: a frame that was let up just before its connection was held or left does not get in. */
@@ -218,6 +267,7 @@ SEC("tc") int host_in(struct __sk_buff *skb)
 	if (r->offloaded)
 		return to_bus(t, r->nic);
 	add(&r->host_segments, 1);
+	note_fins(r, &f, true);
 	return TC_ACT_OK;
 }
 
@@ -242,16 +292,28 @@ SEC("tc") int team_out(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	if (read_tcp(skb, &f, true)) {
 		struct record *r = bpf_map_lookup_elem(&records, &f.id);
-		if (r) {
+		__u64 now = bpf_ktime_get_ns();
+		if (r && r->closing && r->stage == SETTLED && opens(&f)) { /* the host itself calls with an old identifier */
+			tell(&f, r->nic, now, (struct told){.kind = CLOSED, .epoch = r->epoch, .by = BY_REUSE});
+			bpf_map_delete_elem(&records, &f.id);
+		} else if (r) {
 			if (r->offloaded || r->stage == SILENT) {
 				add(&r->silenced, 1);
 				return TC_ACT_SHOT;
 			}
 			add(&r->bytes_out, skb->len);
-			check_due(t, &f.id, r, bpf_ktime_get_ns());
+			note_fins(r, &f, false);
 			__u32 nic = r->nic;
-			if (f.flags & RST)
-				bpf_map_delete_elem(&records, &f.id);
+			if (f.flags & RST) {
+				if (!r->closing || r->stage == SETTLED)
+					tell(&f, nic, now, (struct told){.kind = CLOSED, .epoch = r->epoch, .by = BY_HOST});
+				if (r->stage == SETTLED)
+					bpf_map_delete_elem(&records, &f.id);
+				else /* the move under way still needs it */
+					r->closing = 1;
+			} else {
+				check_due(t, &f, r, now);
+			}
 			if (nic < MAX_NICS && t->up[nic])
 				return bpf_redirect(t->bus[nic], 0);
 		}
@@ -278,8 +340,14 @@ SEC("syscall") int assign(struct assignment *a)
 	r->nic = a->nic;
 	r->offloaded = a->offloaded;
 	r->stage = a->stage;
-	if (a->bump)
+	if (a->due != KEEP)
+		r->due = a->due;
+	if (a->closing != KEEP)
+		r->closing = a->closing;
+	if (a->bump) {
 		r->epoch++;
+		r->forwarded = 0;
+	}
 	a->result = 0;
 	return 0;
 }

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from host_agent.bpf import build
+from host_agent.records import Team
+from tests.kernel.frame_path import FramePath
+from tests.kernel.world import World
 
 CLONE_NEWNET = 0x40000000  # linux/sched.h
 
@@ -34,3 +37,30 @@ def programs() -> None:
     """The BPF objects, built from the sources as they are."""
     problem = build.build()
     assert problem is None, problem
+
+
+@pytest.fixture(scope="module")
+def spaces(namespace: None) -> Iterator[World]:
+    one = World()
+    yield one
+    for space in (*one.spaces.values(), one.peer_space):
+        space.close()
+
+
+@pytest.fixture
+def world(spaces: World) -> Iterator[World]:
+    spaces.reset_state()
+    yield spaces
+    spaces.close()
+
+
+@pytest.fixture(scope="module")
+def path(namespace: None, programs: None) -> FramePath:
+    return FramePath()
+
+
+@pytest.fixture
+def empty(path: FramePath) -> FramePath:
+    """No record, three live NICs."""
+    path.clear(Team(virtual_nic=1, hold=1, live=(0, 1, 2), bus=(1, 1, 1)))
+    return path

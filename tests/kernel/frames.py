@@ -37,6 +37,8 @@ def segment(
     options: bytes = b"",
     outbound: bool = False,
     mac: str = PEER_MAC,
+    seq: int = 1,
+    ack: int = 1,
 ) -> bytes:
     """A TCP segment from the peer, or (outbound) to it. options: IP options, IPv4 only. mac: the peer's."""
     src, sport, dst, dport = connection
@@ -47,7 +49,7 @@ def segment(
         head = IPv6(src=src, dst=dst)
     else:
         head = IP(src=src, dst=dst, options=[IPOption(options)] if options else [])
-    tcp = TCP(sport=sport, dport=dport, flags=flags, seq=1, ack=1)
+    tcp = TCP(sport=sport, dport=dport, flags=flags, seq=seq, ack=ack)
     return bytes(Ether(src=ends[0], dst=ends[1]) / head / tcp / Raw(payload))
 
 
@@ -100,7 +102,8 @@ def cables(*names: str) -> Iterator[dict[str, Port]]:
     made: dict[str, Port] = {}
     try:
         for name in names:
-            _ip(f"link add {name} mtu 9000 type veth peer name {name}p mtu 9000")
+            # As in a NIC and in the server: the device has the MAC that frames to the team go to.
+            _ip(f"link add {name} address {TEAM_MAC} mtu 9000 type veth peer name {name}p mtu 9000")
             for end in (name, f"{name}p"):
                 silence(end)
                 _ip(f"link set {end} up")

@@ -22,6 +22,7 @@ import pytest
 from host_agent import repair
 from host_agent.connection import Connection
 from host_agent.context import BadContext, Context, Window
+from host_agent.tcp_info import CLOSED, info, state, urgent
 
 pytestmark = pytest.mark.kernel
 
@@ -90,17 +91,17 @@ class Pair:
         repair.resume(self.served, context, probe=probe)
 
     def go_on_with(self, context: Context) -> None:
-        """Restores a context that may be wrong, and finishes. Raises Broken."""
+        """Restores a context that may be wrong, and finishes, with no timeout to wait for. Raises Broken."""
         try:
             self.restore(context)
         except (repair.CannotRestore, OSError) as error:
             raise Broken(str(error)) from None
-        self.finish()
+        self.finish(0.7)
 
-    def finish(self) -> None:
+    def finish(self, limit: float = LIMIT) -> None:
         """Both directions to their ends. Raises Broken when bytes or windows are not as they should be."""
-        self.peer.settimeout(LIMIT)
-        self.served.settimeout(LIMIT)
+        self.peer.settimeout(limit)
+        self.served.settimeout(limit)
         self.peer_writes(1000)
         received: dict[str, bytes] = {}
         reader = threading.Thread(target=lambda: received.update(peer=_read(self.peer, self.sent_out + 1000)))
@@ -122,9 +123,9 @@ class Pair:
         """What one end grants is what the other counts on: the scales fit."""
         for one, other in ((self.peer, self.served), (self.served, self.peer)):
             deadline = time.monotonic() + 2
-            while _windows(one)[0] != _windows(other)[1]:
+            while info(one).snd_wnd != info(other).rcv_wnd:
                 if time.monotonic() > deadline:
-                    raise Broken(f"send window {_windows(one)[0]}, granted {_windows(other)[1]}")
+                    raise Broken(f"send window {info(one).snd_wnd}, granted {info(other).rcv_wnd}")
                 one.send(b"w")  # a segment brings an acknowledgement, and the window as it is now
                 _read(other, 1)
 
@@ -141,11 +142,6 @@ def _read(s: socket.socket, size: int) -> bytes:
     except OSError:
         pass
     return data
-
-
-def _windows(s: socket.socket) -> tuple[int, int]:
-    """tcpi_snd_wnd and tcpi_rcv_wnd (linux/tcp.h)."""
-    return struct.unpack_from("=II", s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 240), 228)
 
 
 @pytest.fixture(params=[socket.AF_INET, socket.AF_INET6], ids=["ipv4", "ipv6"])
@@ -215,7 +211,7 @@ def test_sent_again_needs_no_timeout(pair: Pair) -> None:
     assert len(context.sent) == 10_000
     pair.restore(context.resent())
     assert len(_read_within(pair.peer, 10_000, 0.5)) == 10_000
-    assert repair.retransmits(pair.served) == 0
+    assert info(pair.served).retransmits == 0
 
 
 def test_what_the_relay_holds_travels_along(pair: Pair) -> None:
@@ -287,13 +283,43 @@ def test_restored_socket_uses_the_whole_segment_size(pair: Pair) -> None:
     pair.finish()
 
 
-def test_a_state_that_cannot_move_is_refused_and_goes_on(pair: Pair) -> None:
-    pair.peer.shutdown(socket.SHUT_WR)
-    _await(lambda: repair.info(pair.served)[0] != repair.ESTABLISHED)
-    with pytest.raises(repair.CannotMove, match="CLOSE-WAIT"):
+def test_urgent_data_that_was_not_read_cannot_move_and_goes_on(pair: Pair) -> None:
+    pair.peer.send(b"!", socket.MSG_OOB)
+    _await(lambda: urgent(pair.served))
+    with pytest.raises(repair.CannotMove, match="urgent data pending"):
         repair.freeze(pair.served)
     pair.write(100)
     assert len(_read_within(pair.peer, 100, 5)) == 100
+    assert pair.served.recv(1, socket.MSG_OOB) == b"!"
+    repair.freeze(pair.served)
+    repair.thaw(pair.served)
+
+
+@pytest.mark.parametrize("who", ["SYN-SENT", "TIME-WAIT"])
+def test_a_state_that_cannot_move_is_refused(pair: Pair, who: str) -> None:
+    if who == "SYN-SENT":
+        with socket.socket() as s, socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+            others = [socket.socket() for _ in range(3)]
+            for one in (*others, s):  # the last find no place in the listener's queue
+                one.setblocking(False)
+                one.connect_ex(full.getsockname())
+            with pytest.raises(repair.CannotMove, match="state SYN-SENT"):
+                repair.freeze(s)
+            for one in others:
+                one.close()
+        return
+    pair.served.shutdown(socket.SHUT_WR)
+    pair.peer.shutdown(socket.SHUT_WR)
+    _await(lambda: state(pair.served) == CLOSED)  # TIME-WAIT has no socket any more
+    with pytest.raises(repair.CannotMove, match="state CLOSED"):
+        repair.freeze(pair.served)
+
+
+def test_frozen_and_thawed_it_sends_what_waits(pair: Pair) -> None:
+    pair.write(1000)
+    repair.freeze(pair.served)
+    repair.thaw(pair.served)
+    pair.finish()
 
 
 # -- one wrong byte ---------------------------------------------------------------------------------------------------
@@ -331,7 +357,7 @@ def test_one_wrong_byte_breaks_the_connection(damage: str) -> None:
         damaged = DAMAGES[damage](context)
         assert damaged != context
         with pytest.raises(Broken):
-            pair.go_on_with(damaged)
+            pair.go_on_with(damaged.resent())
     finally:
         pair.close()
 
@@ -344,8 +370,7 @@ def test_the_same_steps_undamaged_pass() -> None:
         pair.peer_writes(100)
         _await(lambda: _received(pair.served) == 100)
         context = pair.save()
-    pair.restore(context)
-    pair.finish()
+    pair.go_on_with(context.resent())
     pair.close()
 
 

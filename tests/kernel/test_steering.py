@@ -1,6 +1,6 @@
 """Frames go where steering.py says, seen on real interfaces: through one NIC, and through the server's frame path.
 
-wirep ==== wire [ NIC ] bus ==== busp          bus0p ==== bus0 [ server: team0, hold0 ]
+wirep ==== wire [ NIC ] bus ==== busp          bus0p ==== bus0 [ server: team0, hold-team0 ]
                                                bus1p ==== bus1
                                                bus2p ==== bus2
 """
@@ -19,7 +19,7 @@ from host_agent.connection import Connection
 from host_agent.decision import Record, Stage
 from host_agent.hold import Hold
 from host_agent.records import Records
-from host_agent.steering import HOLD, HostSteering, NicCounts, NicSteering
+from host_agent.steering import HostSteering, NicCounts, NicSteering, Steer, hold_of
 from tests.kernel.frames import V4, V6, Port, cables, map_sizes, segment, silence, wait_for
 
 pytestmark = pytest.mark.kernel
@@ -81,6 +81,9 @@ OPEN = {
 }
 
 
+BITS = {"wire_in": Steer.WIRE_IN, "bus_in": Steer.BUS_IN, "out": Steer.OUT}
+
+
 @CONNECTIONS
 @pytest.mark.parametrize("stage", OPEN)
 def test_doors(nic: Nic, stage: str, connection: Connection) -> None:
@@ -98,6 +101,14 @@ def test_doors(nic: Nic, stage: str, connection: Connection) -> None:
             else:
                 end = "busp" if door == "wire_in" else "wirep"
                 assert nic.left_by(end) == ([] if door in doors else [frame])
+
+
+@pytest.mark.parametrize("doors", range(8))
+def test_each_door_by_itself(nic: Nic, doors: int) -> None:
+    nic.stage(V4, "joined")
+    nic.steering._set(V4, Steer(doors))
+    own = {door: set(nic(door, segment(V4, outbound=door == "out"))) <= {"own_in", "own_out"} for door in BITS}
+    assert own == {door: bool(doors & bit) for door, bit in BITS.items()}
 
 
 def test_every_flag_of_a_silenced_segment_is_dropped(nic: Nic) -> None:
@@ -130,6 +141,59 @@ def test_a_syn_from_the_peer_is_never_sent_back_to_the_network(nic: Nic, connect
     nic.stage(connection, "joined")
     nic("bus_in", segment(connection, flags="S"))
     assert nic.left_by("wirep") == []
+
+
+@CONNECTIONS
+def test_a_frame_that_the_switch_floods_for_another_mac_is_not_taken(nic: Nic, connection: Connection) -> None:
+    """As by any NIC that does not listen to everything: else another team's frames would make records here."""
+    mine = segment(connection)
+    flooded = bytes.fromhex("0200000000aa") + mine[6:]
+    assert nic("wire_in", mine) == {"to_host": 1}
+    assert nic("wire_in", flooded) == {}
+    assert nic.left_by("busp") == [mine]
+
+
+@CONNECTIONS
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_connection_that_has_ended(nic: Nic, connection: Connection, answers: bool) -> None:
+    """Late segments still come to the NIC, whose TIME-WAIT answers them; without one nothing is said, not even RST."""
+    nic.stage(connection, "joined")
+    nic.steering.ended(connection, answers=answers)
+    late, answer = segment(connection, flags="FA"), segment(connection, flags="R", outbound=True)
+    for door in ("wire_in", "bus_in"):
+        assert nic(door, late) == {"own_in": 1}
+    assert nic("out", answer) == ({"own_out": 1} if answers else {"silenced": 1})
+
+
+@CONNECTIONS
+def test_a_syn_that_reuses_an_identifier_belongs_to_the_host_with_all_that_follows(
+    nic: Nic, connection: Connection
+) -> None:
+    nic.stage(connection, "joined")
+    nic.steering.ended(connection, answers=True)
+    frames = [segment(connection, flags=flags) for flags in ("S", "A", "PA")]
+    for frame in frames:
+        assert nic("wire_in", frame) == {"to_host": 1}
+    assert nic.left_by("busp") == frames
+    assert nic.steering.seen(connection) is None
+
+
+def test_a_new_neighbour(nic: Nic) -> None:
+    """For those connections only that are named and here; nothing is counted anew."""
+    other = V4._replace(sport=1)
+    for one in (V4, other):
+        nic.stage(one, "joined")
+    frame = segment(V4, outbound=True)
+    nic("out", frame)
+    hop = bytes.fromhex("02000000bb02")
+    nic.steering.update([V4, V6], hop)
+    assert nic.left_by("wirep") == [NEXT_HOP + frame[6:]]
+    nic("out", frame)
+    nic("out", segment(other, outbound=True))
+    assert nic.left_by("wirep") == [hop + frame[6:], NEXT_HOP + segment(other, outbound=True)[6:]]
+    seen = nic.steering.seen(V4)
+    assert seen is not None
+    assert (seen.frames_out, seen.wire_bytes_out, nic.steering.seen(V6)) == (2, 2 * len(frame), None)
 
 
 def test_the_entry_counts_frames_and_bytes(nic: Nic) -> None:
@@ -181,9 +245,9 @@ class Server:
     def __init__(self, ports: dict[str, Port], pins: Path):
         self.ports = ports
         self.steering = HostSteering("team0", ["bus0", "bus1", "bus2"], pins)
-        silence(HOLD)
+        silence(hold_of("team0"))
         self.records = Records.pinned(pins)
-        self.hold = Hold(kernel.open_tap(HOLD, keep=False))
+        self.hold = Hold(kernel.open_tap(hold_of("team0"), keep=False))
 
     def seen(self) -> dict[str, list[bytes]]:
         """What came out since the last call, by team0 and the far ends of the buses."""
@@ -285,13 +349,15 @@ def test_the_host_uses_live_nics_only(server: Server, live: tuple[int, ...]) -> 
     assert sorted(f for out in seen.values() for f in out) == (sorted(frames) if live else [])
 
 
-def test_headers_in_a_second_page_are_read(server: Server) -> None:
-    """Only the Ethernet header lies where a program sees it at once; the IP options take all the room there is."""
-    for connection, options in ((V4, b""), (V6, b""), (V4, b"\x01" * 40)):
-        server.records.put(connection, Record(2, offloaded=True))
-        frame = segment(connection, payload=bytes(5000), options=options)
-        server.ports["bus1p"].send_in_pages(frame)
-        assert server.seen() == {"bus2p": [frame]}, (connection, len(options))
+@pytest.mark.parametrize(
+    ("connection", "options"), [(V4, 0), (V6, 0), (V4, 40)], ids=["ipv4", "ipv6", "ipv4 with options"]
+)
+def test_headers_in_a_second_page_are_read(server: Server, connection: Connection, options: int) -> None:
+    """Only the Ethernet header lies where a program sees it at once; options take all the room that IPv4 has."""
+    server.records.put(connection, Record(2, offloaded=True))
+    frame = segment(connection, payload=bytes(5000), options=b"\x01" * options)
+    server.ports["bus1p"].send_in_pages(frame)
+    assert server.seen() == {"bus2p": [frame]}
 
 
 @CONNECTIONS

@@ -147,6 +147,106 @@ def test_a_rate_holds_in_both_directions(in_sandbox: Start) -> None:
     assert answer["kernel"] == []
 
 
+def test_every_wire_holds_its_own_rate(in_sandbox: Start) -> None:
+    """NICs of different speeds in one team."""
+    answer = told(
+        in_sandbox,
+        """
+    net = up(nics=3, clients=1, rates={"nic0": 20_000_000, "nic2": 300_000_000})
+    say(classes={nic.name: [lines(net, nic.name, "tc", "class", "show", "dev", "wire"),
+                            lines(net, "s1", "tc", "class", "show", "dev", nic.switch_port)]
+                 for nic in net.topology.nics})
+    """,
+    )
+    for name, rate in (("nic0", " rate 20Mbit "), ("nic2", " rate 300Mbit ")):
+        assert all(rate in ends[0] for ends in answer["classes"][name])
+    assert answer["classes"]["nic1"] == [[], []]
+
+
+def test_an_adapter_fails_whole_and_comes_back(in_sandbox: Start) -> None:
+    """Wire and bus lose their carrier, nobody else's does; afterwards both have it, and no steering is left."""
+    answer = told(
+        in_sandbox,
+        """
+    net = up()
+    def carriers():
+        return {name: [net.run(name, ["cat", f"/sys/class/net/{one}/carrier"]).stdout.strip()
+                       for one in ("wire", "bus")] for name in ("nic0", "nic1", "nic2")}
+    net.run("nic1", ["tc", "qdisc", "add", "dev", "wire", "clsact"])
+    net.adapter_failure("nic1")
+    until(lambda: carriers()["nic1"] == ["0", "0"])
+    down = carriers()
+    net.adapter_replace("nic1")
+    left = lines(net, "nic1", "tc", "qdisc", "show", "dev", "wire")
+    net.adapter_return("nic1")
+    until(lambda: carriers()["nic1"] == ["1", "1"])
+    say(down=down, left=left)
+    """,
+    )
+    assert answer["down"] == {"nic0": ["1", "1"], "nic1": ["0", "0"], "nic2": ["1", "1"]}
+    assert not any("clsact" in line for line in answer["left"])
+
+
+def test_all_links_at_once(in_sandbox: Start) -> None:
+    """Every wire, no client's link."""
+    answer = told(
+        in_sandbox,
+        """
+    net = up(nics=16, clients=1)
+    def carriers():
+        return [net.run(nic.name, ["cat", "/sys/class/net/wire/carrier"]).stdout.strip() for nic in net.topology.nics]
+    net.all_links_down()
+    until(lambda: set(carriers()) == {"0"})
+    client = lines(net, "c1", "cat", "/sys/class/net/eth0/carrier")
+    net.all_links_up()
+    until(lambda: set(carriers()) == {"1"})
+    say(client=client)
+    """,
+    )
+    assert answer == {"client": ["1"]}
+
+
+def test_the_sockets_of_a_node(in_sandbox: Start) -> None:
+    """Both families, of that node's namespace and of no other."""
+    answer = told(
+        in_sandbox,
+        """
+    net = up(nics=1)
+    code = "import socket, time; a = socket.create_server((%r, 5001), family=%d)"
+    code += "; print('up', flush=True); time.sleep(60)"
+    for host, family in (("10.0.0.11", 2), ("fd00::11", 10)):
+        one = net.popen("c1", [sys.executable, "-c", code % (host, family)], stdout=subprocess.PIPE)
+        one.stdout.readline()
+    say(c1=net.sockets("c1").count(":1389 "), c2=net.sockets("c2").count(":1389 "))
+    """,
+    )
+    assert answer == {"c1": 2, "c2": 0}
+
+
+def test_two_teams_on_one_server(in_sandbox: Start) -> None:
+    """Each with its device and network; clients reach the server's addresses by neither until NICs forward."""
+    answer = told(
+        in_sandbox,
+        """
+    from topologies.shapes import two_teams
+    net = Network(two_teams(nics=2, clients=1), sandbox.RUN_DIR)
+    net.start()
+    say(routes={node: lines(net, node, "ip", "-4", "route") for node in ("server", "c1")},
+        macs=[lines(net, "server", "cat", f"/sys/class/net/{name}/address")[0] for name in ("team0", "team1")],
+        nics=[lines(net, nic.name, "cat", "/sys/class/net/wire/address")[0] for nic in net.topology.nics],
+        ports=len(lines(net, "s1", "ovs-vsctl", "list-ports", "s1")))
+    """,
+    )
+    assert [line.split()[:3] for line in answer["routes"]["server"]] == [
+        ["10.0.0.0/24", "dev", "team0"],
+        ["10.0.1.0/24", "dev", "team1"],
+    ]
+    assert [line.split()[0] for line in answer["routes"]["c1"]] == ["10.0.0.0/24", "10.0.1.0/24"]
+    assert answer["nics"] == [answer["macs"][0]] * 2 + [answer["macs"][1]] * 2
+    assert answer["macs"][0] != answer["macs"][1]
+    assert answer["ports"] == 5
+
+
 TRANSFER = """
 import socket, sys, threading
 family, host, size = int(sys.argv[1]), sys.argv[2], 8_000_000

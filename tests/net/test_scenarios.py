@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -53,46 +54,77 @@ def still_running(out: Path) -> list[str]:
     return found
 
 
+class Library:
+    """The scenarios that come along, each run once, when the first test asks for it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._ran: dict[str, subprocess.CompletedProcess[str]] = {}
+
+    def ran(self, name: str) -> subprocess.CompletedProcess[str]:
+        """The call that ran it."""
+        if name not in self._ran:
+            self._ran[name] = teambed("run", name, "--out", "out", cwd=self._folder)
+        return self._ran[name]
+
+    def results(self, name: str) -> Path:
+        """Where its results are."""
+        self.ran(name)
+        return self._folder / "out" / name
+
+
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
-    """All scenarios of the library in one call, and where their results are."""
-    folder = tmp_path_factory.mktemp("library")
-    return teambed("run", LIBRARY, "--out", "out", cwd=folder), folder / "out"
+def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    """All scenarios of the library, and their results."""
+    return Library(tmp_path_factory.mktemp("library"))
 
 
 NAMES = sorted(file.stem for file in LIBRARY.glob("*.yaml"))
-
-
-def test_the_call_passes(library: tuple[subprocess.CompletedProcess[str], Path]) -> None:
-    """Exit status 0, nothing on stderr, no colours where nobody looks, nothing left running."""
-    done, out = library
-    assert done.stderr == ""
-    assert done.returncode == 0, done.stdout
-    assert "\x1b" not in done.stdout
-    assert f"{len(NAMES)} pass" in done.stdout
-    assert still_running(out) == []
+CAPTURED = [name for name in NAMES if "\ncaptures:" in (LIBRARY / f"{name}.yaml").read_text()]
+OFTEN_UNKNOWN = {"longest_move_ms", "first_difference", "error"}
+WHEN_LOST = {"retransmits", "host_segments_while_offloaded", "strays"}
+"""Some of what a connection did went with the adapter that held it."""
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_scenario_passes(library: tuple[object, Path], name: str) -> None:
-    """The verdict, and that every expectation has its measured values beside it."""
-    found = result(library[1] / name)
+def test_every_scenario_passes(library: Library, name: str) -> None:
+    """Exit status 0, nothing on stderr, no colours where nobody looks, nothing left running; and the result says
+    what was measured for every expectation."""
+    done = library.ran(name)
+    assert done.stderr == ""
+    assert done.returncode == 0, done.stdout
+    assert "\x1b" not in done.stdout
+    assert done.stdout.endswith(f"PASS {name}\n")
+    assert still_running(library.results(name)) == []
+    found = result(library.results(name))
     assert found["verdict"] == "pass"
     assert found["scenario"] == name
     assert all(one["verdict"] == "pass" and one["measured"] for one in found["expectations"])
     assert {"kernel", "versions", "capabilities"} <= set(found["environment"])
+    restarted = found["measurements"]["run"]["agent_rebuilt_ms"] is not None
     for traffic, values in found["measurements"].items():
         if traffic != "run":
             unknown = {key for key, value in values.items() if value is None}
-            assert unknown <= {"longest_move_ms", "first_difference", "error"}, (traffic, unknown)
+            allowed = OFTEN_UNKNOWN | (WHEN_LOST if values["lost"] or restarted else set())
+            assert unknown <= allowed, (traffic, unknown)
     assert 0 < found["measurements"]["run"]["bring_up_ms"] < 60_000
     assert 0 < found["measurements"]["run"]["tear_down_ms"] < 20_000
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_client_saw_whole_connections_and_no_reset(library: tuple[object, Path], name: str) -> None:
+def test_two_scenarios_in_one_call(tmp_path: Path) -> None:
+    """A folder of files, their verdicts counted."""
+    for name in ("one", "two"):
+        text = SHORT.replace("scenario: short", f"scenario: {name}").replace("EXPECTATION", "download.moves >= 0")
+        (tmp_path / f"{name}.yaml").write_text(text)
+    done = teambed("run", tmp_path, "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.endswith("2 pass\n")
+
+
+@pytest.mark.parametrize("name", CAPTURED)
+def test_the_client_saw_whole_connections_and_no_reset(library: Library, name: str) -> None:
     """The capture at the client is the proof from outside: SYN and FIN both ways, and no RST."""
-    folder = library[1] / name
+    folder = library.results(name)
     captures = sorted((folder / "captures").glob("*.pcap"))
     assert captures
     for pcap in captures:
@@ -104,9 +136,9 @@ def test_the_client_saw_whole_connections_and_no_reset(library: tuple[object, Pa
         assert "0 packets dropped by kernel" in (folder / "logs" / f"capture-{pcap.stem}.log").read_text()
 
 
-def test_the_connection_really_left_the_link_that_failed(library: tuple[object, Path]) -> None:
+def test_the_connection_really_left_the_link_that_failed(library: Library) -> None:
     """The moves of link_failover: off the NIC whose link went down, to another one."""
-    events = [json.loads(line) for line in (library[1] / "link_failover" / "events.jsonl").read_text().splitlines()]
+    events = [json.loads(line) for line in (library.results("link_failover") / "events.jsonl").read_text().splitlines()]
     (cut,) = [event["nic"] for event in events if event["event"] == "step" and event["do"] == "link_down"]
     moves = [event for event in events if event["event"] == "move"]
     assert [move["kind"] for move in moves][:2] == ["offload", "reload"]
@@ -115,10 +147,28 @@ def test_the_connection_really_left_the_link_that_failed(library: tuple[object, 
     assert moves[1]["cause"] == "link_down"
 
 
-def test_nothing_moved_in_the_host_stack(library: tuple[object, Path]) -> None:
+def test_nothing_moved_in_the_host_stack(library: Library) -> None:
     """What the other scenarios are compared with is really without offload."""
-    values = result(library[1] / "host_stack")["measurements"]["download"]
+    values = result(library.results("host_stack"))["measurements"]["download"]
     assert (values["moves"], values["offloaded_share"]) == (0, 0)
+
+
+FAULTS = ("link_down", "link_flap", "all_links_down", "adapter_failure", "kill_agent", "remove_nic", "rehash")
+
+
+@pytest.mark.parametrize("name", ["link_flap", "upload_on_fault"])
+def test_a_scenario_fails_when_its_fault_does_not_happen(tmp_path: Path, name: str) -> None:
+    """Replaced by a wait for what holds anyhow, no fault may pass for one that was survived."""
+    if name not in NAMES:
+        pytest.skip(f"{name} is not in the library")
+    text = (LIBRARY / f"{name}.yaml").read_text()
+    traffic = re.findall(r"^  ([a-z_]+): \{client", text, re.MULTILINE)[0]
+    text, count = re.subn(rf"do: (?:{'|'.join(FAULTS)})\b[^}}]*", f"do: wait, until: connected({traffic})", text)
+    assert count
+    (tmp_path / "quiet.yaml").write_text(text)
+    done = teambed("run", "quiet.yaml", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 1, done.stdout
+    assert result(tmp_path / "out" / name)["verdict"] == "fail"
 
 
 SHORT = """\

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 CONTROLLER = Path(__file__).parents[3] / "controller"
-PURE = ("hashing", "lag", "pipeline", "switch")
+PURE = ("hashing", "policies", "rebalance", "lag", "pipeline", "holddown", "recover", "switch")
 FORBIDDEN = {"ryu", "eventlet", "socket", "time", "os", "subprocess", "threading", "random"}
 
 

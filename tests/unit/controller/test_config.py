@@ -50,7 +50,10 @@ def test_a_right_configuration() -> None:
         (["switches", 0, "seed"], 65536, "from 0 to 65535"),
         (["switches", 0, "hash"], "layer9", "'layer9' is not known"),
         (["switches", 0, "hash"], ["layer3+4"], "is not known"),
-        (["switches", 0, "rebalance"], "resilient", "'resilient' is not known"),
+        (["switches", 0, "rebalance"], "consistent", "'consistent' is not known"),
+        (["switches", 0, "updelay_s"], -1, "updelay_s: expected seconds from 0 to 3600"),
+        (["switches", 0, "fill_s"], True, "fill_s: expected seconds"),
+        (["switches", 0, "lags", 0, "ports"], list(range(1, 18)), "at most 16 ports, not 17"),
         (["switches", 0, "lags", 0, "ports"], [], "at least one port"),
         (["switches", 0, "lags", 0, "ports"], [1, 1], "port 1 is there twice"),
         (["switches", 0, "lags", 0, "ports"], [True], "whole number"),
@@ -84,3 +87,14 @@ def test_the_command_says_so_in_one_line_and_exits_2(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "listen: expected a text" in done.stderr
+
+
+def test_the_cookie_tells_configurations_apart_and_only_what_decides_the_flows() -> None:
+    cookie = parse(RIGHT).cookies[1]
+    assert 0 < cookie < 2**63
+    backwards = {**RIGHT, "switches": [dict(reversed(RIGHT["switches"][0].items()))]}
+    assert parse(backwards).cookies[1] == cookie
+    changes: list[tuple[dict[str, Any], bool]] = [({"seed": 4}, False), ({"hash": "layer2"}, False)]
+    for change, same in (*changes, ({"updelay_s": 3}, True)):
+        other = parse({**RIGHT, "switches": [{**RIGHT["switches"][0], **change}]})
+        assert (other.cookies[1] == cookie) is same

@@ -13,11 +13,18 @@ from controller.hashing import (
     SCTP,
     TCP,
     UDP,
+    Connection,
     connection,
-    connection_hash,
+    frame_of,
     symmetric_l2,
     symmetric_l3l4,
 )
+from controller.policies import frame_hash
+
+
+def connection_hash(conn: Connection, seed: int) -> int:
+    return frame_hash("layer3+4", frame_of(conn), seed)
+
 
 V4 = (b"\x0a\0\0\x0b", b"\x0a\0\0\x01")
 PORTS = (40000, 8080)

@@ -87,8 +87,9 @@ def test_the_api_answers_every_line(controller: subprocess.Popen[str], tmp_path:
         assert reply["ok"] is False
         assert says in reply["error"]
         assert "\n" not in reply["error"]
-    lag = {"members": [1, 2], "active": [], "buckets": []}
-    switch = {"ready": False, "macs": {}, "lags": {"team0": lag}, "moved": {}}
+    lag = {"members": [1, 2], "active": [], "drained": [], "buckets": []}
+    lag |= {"hash": "layer3+4", "seed": 0, "rebalance": "modulo"}
+    switch = {"ready": False, "macs": {}, "lags": {"team0": lag}, "moved": {}, "held": []}
     assert replies[-1] == {"ok": True, "switches": {"s1": switch}}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from host_agent.config import AgentConfig, ConfigError
+from host_agent.policy import Choice, OnFault
 
 GOOD = {
     "control": "agent.sock",
@@ -25,13 +26,23 @@ def test_a_good_file(tmp_path: Path) -> None:
     config = load(tmp_path / "agent.json", json.dumps(GOOD))
     assert [nic.bus for nic in config.nics] == ["bus0", "bus1", "bus2"]
     assert config.offload.after_bytes == 65536
-    assert config.model_dump() == GOOD
+    assert config.model_dump(exclude_defaults=True) == GOOD
+    assert (config.on_fault, config.choice, config.fail_back) == (OnFault.RELOAD, Choice.LEAST_LOADED, "none")
 
 
 @pytest.mark.parametrize("after", [None, 0, 10**12])
 def test_offload(tmp_path: Path, after: int | None) -> None:
     config = load(tmp_path / "agent.json", json.dumps(GOOD | {"offload": {"after_bytes": after}}))
     assert config.offload.after_bytes == after
+
+
+def test_a_services_own_rule_comes_before_the_teams(tmp_path: Path) -> None:
+    rules = {"after_bytes": 65536, "services": {"80": {"after_s": 0.5}, "22": {}}}
+    offload = load(tmp_path / "agent.json", json.dumps(GOOD | {"offload": rules})).offload
+    assert (offload.of(8080).after_bytes, offload.of(8080).after_s) == (65536, None)
+    assert (offload.of(80).after_bytes, offload.of(80).after_s) == (None, 0.5)
+    assert offload.of(22).never
+    assert not offload.of(80).never
 
 
 NIC = GOOD["nics"][0]
@@ -45,7 +56,8 @@ BAD = {
     "no NIC": (json.dumps(GOOD | {"nics": []}), "nics"),
     "too many NICs": (json.dumps(GOOD | {"nics": [NIC] * 17}), "nics"),
     "negative": (json.dumps(GOOD | {"offload": {"after_bytes": -1}}), "offload.after_bytes"),
-    "no threshold": (json.dumps(GOOD | {"offload": {}}), "offload.after_bytes"),
+    "no number": (json.dumps(GOOD | {"offload": {"after_s": "soon"}}), "offload.after_s"),
+    "no such policy": (json.dumps(GOOD | {"on_fault": "pray"}), "on_fault"),
     "wrong type": (json.dumps(GOOD | {"host": "host.sock"}), "host"),
 }
 

@@ -6,7 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from host_agent.decision import ACK, FIN, RST, SYN, Action, Block, Frame, Record, Stage, Verdict, figure_4
+from host_agent.decision import (
+    ACK,
+    FIN,
+    RST,
+    SYN,
+    Action,
+    Block,
+    By,
+    Frame,
+    Outward,
+    Record,
+    Stage,
+    Verdict,
+    figure_4,
+    from_host,
+    into_host,
+)
 
 MAC = b"\2\0\0\0\1\1"
 NOW = 5_000_000_000
@@ -51,7 +67,7 @@ def test_410_412_another_nic_not_offloaded_passes_up_and_is_learnt() -> None:
 
 def test_410_414_another_nic_offloaded_is_forwarded_to_the_owner_and_told() -> None:
     record = Record(3, offloaded=True, epoch=4)
-    expected = counted(record, strays=1, reported=NOW)
+    expected = counted(record, strays=1, forwarded=1, first_stray=NOW, reported=NOW)
     assert decide(record, 5) == Verdict(Block.STRAY, Action.FORWARD, expected, to=3, stray=True)
 
 
@@ -60,7 +76,9 @@ def test_414_is_told_again_only_after_a_while(age: int, told: bool) -> None:
     record = Record(3, offloaded=True, reported=NOW - age)
     verdict = decide(record, 5, report_every=1000)
     assert verdict.stray == told
-    assert verdict.record == counted(record, strays=1, reported=NOW if told else NOW - age)
+    assert verdict.record == counted(
+        record, strays=1, forwarded=1, first_stray=NOW, reported=NOW if told else NOW - age
+    )
     assert verdict.action is Action.FORWARD
 
 
@@ -120,3 +138,192 @@ def test_no_frame_of_a_moving_or_offloaded_connection_goes_up(record: Record, ni
 
 def test_labels_are_those_of_the_figure() -> None:
     assert [block.label for block in Block] == ["402_404", "406_408", "410_412", "410_414"]
+
+
+# -- forward, then reload ---------------------------------------------------------------------------------------------
+
+
+def strays(record: Record, times: list[int], **rules: int) -> tuple[list[bool], Record]:
+    """Strays at those times: which of them are told; and the record afterwards. All are forwarded to the owner."""
+    told = []
+    for now in times:
+        verdict = figure_4(record, Frame(5, 100), now, offload_after=NEVER, report_every=0, **rules)
+        assert (verdict.block, verdict.action, verdict.to) == (Block.STRAY, Action.FORWARD, 3)
+        assert verdict.record is not None
+        record = verdict.record
+        told.append(verdict.stray)
+    return told, record
+
+
+def test_414_the_reload_may_wait_for_a_number_of_frames() -> None:
+    told, record = strays(Record(3, offloaded=True), [1, 2, 3, 4], stray_frames=3)
+    assert told == [False, False, True, True]
+    assert (record.forwarded, record.strays, record.first_stray) == (4, 4, 1)
+
+
+def test_414_or_for_a_time_since_the_first() -> None:
+    told, _ = strays(Record(3, offloaded=True), [10, 60, 109, 110, 111], stray_frames=100, stray_after=100)
+    assert told == [False, False, False, True, True]
+    assert strays(Record(3, offloaded=True), [10, 10**9], stray_frames=100)[0] == [False, False]
+
+
+def test_414_whichever_is_reached_first() -> None:
+    assert strays(Record(3, offloaded=True), [10, 11], stray_frames=2, stray_after=100)[0] == [False, True]
+
+
+# -- ends of connections ----------------------------------------------------------------------------------------------
+
+CLOSING = Record(3, closing=True, epoch=4, due=True, bytes=10**9)
+
+
+@pytest.mark.parametrize("offloaded", [False, True])
+@pytest.mark.parametrize("nic", [3, 5])
+def test_a_syn_that_uses_a_closed_connections_identifier_again_begins_a_new_record(nic: int, offloaded: bool) -> None:
+    """402 to 404, wherever the old one was; nothing that was decided about the old one fits the new one's epoch."""
+    fresh = Record(nic, created=NOW, last_seen=NOW, packets=1, bytes=100, peer_mac=MAC, epoch=5)
+    verdict = decide(replace(CLOSING, offloaded=offloaded), nic, SYN)
+    assert verdict == Verdict(Block.NEW, Action.UP, fresh, closed=By.REUSE)
+
+
+@pytest.mark.parametrize("flags", [ACK, SYN | ACK, SYN | RST, FIN | ACK])
+def test_late_segments_of_a_closed_connection_go_where_it_was(flags: int) -> None:
+    """The stack that keeps its TIME-WAIT answers them; they are no reason to reload."""
+    verdict = decide(replace(CLOSING, offloaded=True), 5, flags)
+    assert (verdict.block, verdict.action, verdict.to, verdict.stray) == (Block.STRAY, Action.FORWARD, 3, False)
+    assert verdict.closed is None
+
+
+def test_a_syn_while_a_closed_connection_is_held_is_held_too() -> None:
+    assert decide(replace(CLOSING, stage=Stage.HELD), 3, SYN).action is Action.HOLD
+
+
+def test_a_syn_on_a_connection_that_is_not_closed_goes_to_its_owner() -> None:
+    assert decide(Record(3, offloaded=True), 5, SYN).to == 3
+    assert decide(Record(3), 5, SYN).block is Block.LEARN
+
+
+def test_a_closed_connection_is_not_due() -> None:
+    assert not decide(replace(CLOSING, due=False), 3, offload_after=0).due
+
+
+def test_an_rst_is_told_with_who_sent_it() -> None:
+    assert decide(Record(3), 3, RST).closed is By.PEER
+    offloaded = decide(Record(3, offloaded=True), 5, RST)
+    assert offloaded.closed is By.PEER
+    assert offloaded.record is not None
+    assert offloaded.record.closing
+    assert decide(offloaded.record, 5, RST).closed is None  # once
+    assert decide(Record(3, stage=Stage.HELD), 3, RST).closed is None
+    assert decide(None, 3, RST).closed is None
+
+
+LIVE = frozenset({3})
+
+
+def out(record: Record | None, flags: int = ACK, **numbers: int) -> Outward:
+    return from_host(record, Frame(0, 100, flags, **numbers), NOW, live=LIVE, offload_after=NEVER)
+
+
+def test_the_hosts_rst_ends_the_record_and_in_a_move_marks_it() -> None:
+    assert out(Record(3), RST) == Outward(True, None, 3, closed=By.HOST)
+    held = out(Record(3, stage=Stage.HELD), RST)
+    assert held == Outward(True, Record(3, stage=Stage.HELD, closing=True, bytes_out=100), 3, closed=By.HOST)
+    assert out(held.record, RST).closed is None
+
+
+def test_the_host_may_call_with_a_closed_connections_identifier() -> None:
+    assert out(replace(CLOSING, offloaded=True), SYN) == Outward(True, None, closed=By.REUSE)
+    assert not out(Record(3, offloaded=True), SYN).sent
+
+
+def test_the_host_speaks_by_the_records_nic_or_by_a_live_one() -> None:
+    assert (out(Record(3)).to, out(Record(4)).to, out(None).to) == (3, None, None)
+    nobody = from_host(Record(3), Frame(0, 100), NOW, live=frozenset(), offload_after=NEVER)
+    assert (nobody.sent, nobody.to) == (False, None)
+
+
+def closing_after(*segments: tuple[str, int, int, int, int]) -> list[bool]:
+    """The flag after each segment: who sends it, flags, seq, ack, payload."""
+    record: Record = Record(3)
+    found = []
+    for sender, flags, seq, ack, payload in segments:
+        facts = {"seq": seq, "ack": ack, "payload": payload}
+        after = (
+            into_host(record, Frame(3, 100, flags, **facts))[1]
+            if sender == "peer"
+            else out(record, flags, **facts).record
+        )
+        assert after is not None
+        record = after
+        found.append(record.closing)
+    return found
+
+
+@pytest.mark.parametrize("wrap", [0, 2**32 - 1000, 2**32 - 1011, 2**32 - 521])
+def test_a_connection_is_done_when_both_fins_are_acknowledged(wrap: int) -> None:
+    def n(number: int) -> int:
+        return (number + wrap) % 2**32
+
+    calm = [
+        ("peer", FIN | ACK, n(1000), n(500), 10),  # its last ten bytes and the end
+        ("host", ACK, n(500), n(1010), 0),  # all but the end
+        ("host", ACK, n(500), n(1011), 20),
+        ("host", FIN | ACK, n(520), n(1011), 0),
+        ("peer", ACK, n(1011), n(520), 0),
+        ("peer", ACK, n(1011), n(521), 0),
+    ]
+    assert closing_after(*calm) == [False] * 5 + [True]
+    both = [("host", FIN | ACK, n(520), n(1000), 0), ("peer", FIN | ACK, n(1000), n(521), 0)]
+    assert closing_after(*both, ("host", ACK, n(521), n(1001), 0)) == [False, False, True]
+
+
+def test_half_closed_is_not_done_however_much_follows() -> None:
+    ends = [("host", FIN | ACK, 500, 1, 0), *(("peer", ACK, n, 501, 100) for n in range(1, 1000, 100))]
+    assert not any(closing_after(*ends))
+
+
+def test_a_syn_begins_anew() -> None:
+    again = [
+        ("peer", FIN | ACK, 9, 5, 0),
+        ("host", FIN | ACK, 5, 10, 0),
+        ("peer", SYN, 7, 0, 0),
+        ("peer", ACK, 8, 6, 0),
+    ]
+    assert closing_after(*again) == [False] * 4
+    assert into_host(replace(CLOSING, stage=Stage.HELD), Frame(3, 9, SYN), released=True)[1] == replace(
+        CLOSING, stage=Stage.HELD, closing=False, host_segments=1
+    )
+
+
+# -- the host's door --------------------------------------------------------------------------------------------------
+
+
+def test_what_was_let_up_before_its_connection_left_does_not_get_in() -> None:
+    frame = Frame(3, 100)
+    assert into_host(None, frame) == (Action.UP, None)
+    assert into_host(Record(3), frame) == (Action.UP, Record(3, host_segments=1))
+    for offloaded in (False, True):
+        held = Record(3, offloaded, Stage.HELD)
+        assert into_host(held, frame) == (Action.HOLD, held)
+    gone = Record(3, offloaded=True)
+    assert into_host(gone, frame) == into_host(gone, frame, released=True) == (Action.FORWARD, gone)
+
+
+# -- requests for an offload ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("limit", "due"), [(0, False), (1000, True), (999, True), (1001, False), (NEVER, False)])
+def test_due_by_age_at_the_first_frame_from_then_on(limit: int, due: bool) -> None:
+    old = Record(3, created=NOW - 1000)
+    rules = {"offload_after": NEVER, "report_every": 0, "offload_after_ns": limit}
+    assert figure_4(old, Frame(3, 1), NOW, **rules).due == due
+    assert from_host(old, Frame(0, 1), NOW, live=LIVE, offload_after=NEVER, offload_after_ns=limit).due == due
+
+
+def test_what_the_host_sends_makes_due_too_but_not_in_a_move() -> None:
+    record = Record(3, bytes=50)
+    assert from_host(record, Frame(0, 50), NOW, live=LIVE, offload_after=100).due
+    held = from_host(replace(record, stage=Stage.HELD), Frame(0, 50), NOW, live=LIVE, offload_after=100)
+    assert not held.due
+    assert held.record is not None
+    assert not held.record.due  # it may become due when the move is over

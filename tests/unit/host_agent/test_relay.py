@@ -240,3 +240,55 @@ def test_a_budget_is_kept_so_that_others_have_their_turn(bench: Bench) -> None:
     fill(bench.application, bytes(1 << 20))
     assert bench.relay.outward.pump(1)
     assert 0 < bench.relay.outward.total <= 256 * 1024
+
+
+def test_what_was_taken_out_can_be_put_back(bench: Bench) -> None:
+    """As when a move is called off: the stream goes on where it stood."""
+    data, sent = random.Random(3).randbytes(30_000_000), 0
+    while part := fill(bench.peer, data[sent:]):
+        sent += part
+        bench.settle()
+    held = bench.relay.inward.take_held()
+    assert held
+    bench.relay.inward.put_back(held)
+    got = bytearray()
+    while len(got) < sent:
+        got += read(bench.application)
+        bench.settle()
+    assert got == data[:sent]
+
+
+def test_nothing_is_put_back_into_no_pipe(bench: Bench) -> None:
+    bench.relay.outward.put_back(b"")
+    assert bench.pipes.lent == 0
+
+
+@pytest.mark.parametrize("told", ["before", "after"])
+def test_an_urgent_byte_is_one_of_the_stream(told: str) -> None:
+    bench = Bench(*socket.socketpair(), *over_tcp())
+    bench.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+    try:
+        bench.peer.sendall(b"before")
+        bench.peer.send(b"!", socket.MSG_OOB)
+        bench.peer.sendall(b"after")
+        bench.relay.inward.urgent = told == "before"
+        got = b""
+        for _ in range(10):
+            bench.settle()
+            bench.relay.inward.urgent = True
+            got += read(bench.application)
+        assert got == b"before!after"
+        assert not bench.relay.done
+    finally:
+        bench.close()
+
+
+def test_no_urgent_byte_is_awaited_that_was_only_announced(bench: Bench) -> None:
+    bench.relay.inward.urgent = True
+    if bench.tcp.family == socket.AF_UNIX:
+        return
+    bench.settle()
+    assert bench.pipes.lent == 0
+    bench.peer.sendall(b"plain")
+    bench.settle()
+    assert read(bench.application) == b"plain"

@@ -20,7 +20,6 @@ Pair = tuple[Link, Link]
 @contextmanager
 def connected() -> Iterator[Pair]:
     """Two ends; whatever is done with them, no descriptor may be left when they are closed."""
-    gc.collect()
     before = descriptors()
     ends = [Link(s) for s in socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)]
     yield ends[0], ends[1]
@@ -31,6 +30,7 @@ def connected() -> Iterator[Pair]:
 
 @pytest.fixture
 def pair() -> Iterator[Pair]:
+    gc.collect()  # what other tests have dropped is closed now, not in between
     with connected() as ends:
         yield ends
 
@@ -46,7 +46,7 @@ def one(link: Link) -> Message:
 
 
 FIELDS = st.dictionaries(
-    st.text(max_size=8).filter(lambda key: key not in ("verb", "channel", "size")),
+    st.text(max_size=8).filter(lambda key: key not in ("verb", "channel", "size", "fields")),
     st.one_of(st.integers(), st.booleans(), st.none(), st.text(max_size=20), st.lists(st.integers(), max_size=4)),
     max_size=5,
 )
@@ -119,6 +119,14 @@ def test_what_the_socket_does_not_take_waits_for_flush(pair: Pair) -> None:
     assert pair[0].flush()
 
 
+@pytest.mark.parametrize("body", [b"", b"a body", bytes(INLINE + 1)])
+def test_many_fields_travel_as_a_body_does(pair: Pair, body: bytes) -> None:
+    """As the answer to `query` of an engine with 10,000 connections."""
+    fields = {"re": 1, "connections": [["10.0.0.11", n, "10.0.0.1", 8080] for n in range(10_000)]}
+    pair[0].send(Message("reply", fields, body))
+    assert one(pair[1]) == Message("reply", fields, body)
+
+
 def test_what_waits_is_closed_with_the_link(pair: Pair) -> None:
     for _ in range(300):
         pair[0].send(Message("m", {}, bytes(INLINE + 1), os.dup(0)))
@@ -174,6 +182,8 @@ BROKEN = {
     "a body of another size": (packet(verb="x", channel=False, size=5), 1),
     "a channel and a body of another size": (packet(verb="x", channel=True, size=5), 2),
     "too many descriptors": (packet(verb="x", channel=True), 3),
+    "fields that did not come": (packet(verb="x", channel=False, fields=5), 0),
+    "fields that are none": (packet(verb="x", channel=False, fields=2) + b"5,", 0),
     "too long": (packet(verb="x", channel=True) + bytes(70_000), 1),
 }
 

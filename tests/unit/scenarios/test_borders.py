@@ -10,6 +10,7 @@ PURE = (
     "units",
     "vocabulary",
     "schema",
+    "steps",
     "references",
     "complain",
     "timeline",

@@ -94,8 +94,34 @@ expect: [one.intact]
         "one: connected from 10.0.0.11:40000",
         "step 1: link_down nic0",
     ]
-    assert len(around({"one.intact": 0}, [ev(1, "done", traffic="one")] * 50)) == AROUND
+    refused = [ev(1, "refused", **WHO, reason=f"reason {index}") for index in range(50)]
+    assert len(around({"one.intact": 0}, events[:1] + refused)) == AROUND
+    # What is told again and again counts once.
+    assert len(around({"one.intact": 0}, events[:1] + refused[:1] * 50)) == 2
 
 
 def test_events_that_nobody_needs_are_silent():
     assert tell(ev(1, "learned", mac="x"), {}) == ""
+
+
+def test_many_connections_are_told_together():
+    text = SCENARIO.model_copy(
+        update={"traffic": {"download": SCENARIO.traffic["download"].model_copy(update={"count": 50})}}
+    )
+    out = io.StringIO()
+    console = Console(text, out, live=False)
+    keys = {key: WHO[key] for key in ("src", "dst", "dport")}
+    console.see([ev(1, "connected", traffic="download", sports=list(range(50)), **keys)])
+    console.see([ev(2, "move", **keys, sport=port, **MOVE) for port in range(50)])
+    lines = out.getvalue().splitlines()
+    assert [line.split("  ")[-1] for line in lines] == [
+        "download: 50 more connected",
+        "download, 50 ×: reload nic0 → nic2 (link_down)",
+    ]
+
+
+def test_a_check_of_the_records_is_told():
+    assert tell(ev(1, "records_checked", connections=7, differences=0, examples=[]), {}) == (
+        "records and sockets of 7 connections agree"
+    )
+    assert "differ, 1 times: x" in tell(ev(1, "records_checked", connections=7, differences=1, examples=["x"]), {})

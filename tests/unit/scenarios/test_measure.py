@@ -36,6 +36,8 @@ def end(event: str, t: float, sent: int, received: int, **keys):
         "received_bytes": received,
         "first_difference": None,
         "error": None,
+        "connections": 1,
+        "broken": 0,
         **digests,
     }
     extra = {"retransmits": 2} if event == "done" else {}
@@ -80,6 +82,12 @@ def test_a_whole_run():
         "uploads": 0,
         "reloads": 1,
         "causes": {"policy": 1, "link_down": 1},
+        "connections": 1,
+        "broken": 0,
+        "lost": 0,
+        "stranded": 0,
+        "refused": 0,
+        "refusals": {},
         "longest_stall_ms": 31.0,
         "longest_move_ms": 1.25,
         "retransmits": 2 + 0 + 3 + 4,
@@ -115,7 +123,7 @@ def test_every_damage_is_not_intact(change):
 @pytest.mark.parametrize(
     ("missing", "unknown"),
     [
-        ("done", {"intact", "bytes", "goodput_mbit", "retransmits", "client_retransmits", "offloaded_share"}),
+        ("done", {"broken", "intact", "bytes", "goodput_mbit", "retransmits", "client_retransmits", "offloaded_share"}),
         ("served", {"intact", "bytes", "goodput_mbit"}),
         ("closed", {"retransmits"}),
         ("resets", {"resets"}),
@@ -124,6 +132,7 @@ def test_every_damage_is_not_intact(change):
         (
             "connected",
             {"goodput_mbit", "moves", "offloads", "uploads", "reloads", "causes", "longest_move_ms"}
+            | {"connections", "lost", "stranded", "refused", "refusals"}
             | {"retransmits", "offloaded_share", "host_segments_while_offloaded", "strays"},
         ),
     ],
@@ -169,8 +178,13 @@ def test_the_run_itself():
         "bring_up_ms": 1250.0,
         "tear_down_ms": 500.0,
         "host_tcp_segments_after_offload": None,
+        "record_checks": 0,
+        "records_compared": 0,
+        "record_differences": None,
+        "agent_rebuilt_ms": None,
+        "aged": 0,
     }
-    assert set(measure([])["run"].values()) == {None}
+    assert set(measure([])["run"].values()) == {None, 0}
 
 
 def test_what_the_servers_tcp_received_is_the_kernels_count_since_the_last_offload() -> None:
@@ -184,3 +198,76 @@ def test_what_the_servers_tcp_received_is_the_kernels_count_since_the_last_offlo
     assert measure(events)["run"]["host_tcp_segments_after_offload"] == 5
     assert measure(events[:3])["run"]["host_tcp_segments_after_offload"] is None
     assert measure(events[2:])["run"]["host_tcp_segments_after_offload"] is None
+
+
+def crowd(*, without=(), served=None, count=3):
+    """Three connections of one traffic; the last was lost with its adapter."""
+    ports = [40000, 40001, 40002]
+    keys = {"src": "10.0.0.11", "dst": "10.0.0.1", "dport": 8080}
+    ends = {"connections": 3, "sent_bytes": 30, "received_bytes": 60, "sent_sha256": "a", "received_sha256": "b"}
+    events = [
+        ev(0.9, "traffic", traffic="crowd", send=10, receive=20, count=count, seed=0),
+        ev(1.0, "connected", traffic="crowd", sports=ports[:2], **keys),
+        ev(2.0, "connected", traffic="crowd", sports=ports[2:], **keys),
+        *(move(2.0, "offload", "policy") | keys | {"sport": port} for port in ports),
+        move(3.0, "reload", "link_down", retransmits=5) | keys | {"sport": ports[0]},
+        ev(2.5, "refused", **keys, sport=ports[1], reason="full"),
+        ev(2.6, "refused", **keys, sport=ports[1], reason="feature:ipv6"),
+        ev(2.7, "refused", **keys, sport=ports[1], reason="it said no"),
+        *(ev(4.0, "closed", **keys, sport=port, retransmits=1) for port in ports),
+        *(ev(9.0, "record", **keys, sport=port, strays=2, host_segments_while_offloaded=0) for port in ports),
+        ev(5.0, "done", traffic="crowd", **ends, broken=0, first_difference=None, error=None, retransmits=4),
+        ev(5.1, "served", traffic="crowd", broken=0, first_difference=None, error=None)
+        | {"connections": 3, "sent_bytes": 60, "received_bytes": 30, "sent_sha256": "b", "received_sha256": "a"}
+        | (served or {}),
+        ev(5.2, "resets", traffic="crowd", resets=0),
+    ]
+    return measure([event for event in events if event["event"] not in without])["crowd"]
+
+
+def test_many_connections_are_measured_together():
+    found = crowd()
+    assert (found["intact"], found["connections"], found["bytes"]) == (True, 3, 90)
+    assert (found["offloads"], found["reloads"], found["strays"]) == (3, 1, 6)
+    assert found["retransmits"] == 4 + 3 + 5
+    assert (found["refused"], found["refusals"]) == (3, {"full": 1, "feature_ipv6": 1, "other": 1})
+    # Lived 3, 3 and 2 seconds, owned by a NIC for 2 each.
+    assert found["offloaded_share"] == 0.75
+
+
+def test_one_of_many_that_is_not_whole_makes_all_not_intact():
+    assert crowd(served={"received_sha256": "other"})["intact"] is False
+    assert crowd(served={"connections": 2, "received_bytes": 20})["intact"] is False
+    assert crowd(served={"first_difference": 3})["intact"] is False
+    assert crowd(count=4)["intact"] is False
+    assert crowd(without=["served"])["intact"] is None
+    assert crowd(without=["record"])["strays"] is None
+
+
+def test_lost_and_stranded():
+    events = [
+        ev(0.9, "traffic", traffic="t", send=1, receive=0),
+        ev(1, "connected", traffic="t", **WHO),
+        ev(2, "stranded", **WHO, nic="nic0"),
+        ev(3, "lost", **WHO, reason="the adapter is gone"),
+    ]
+    found = measure(events)["t"]
+    assert (found["lost"], found["stranded"], found["refused"]) == (1, 1, 0)
+
+
+def test_checks_of_records_and_restarts_of_the_agent():
+    agent = {"who": "agent"}
+    events = [
+        ev(1.0, "ready") | agent,
+        ev(2.0, "restarted", process="agent"),
+        ev(2.3, "rebuilt", records=2) | agent,
+        ev(2.4, "ready") | agent,
+        ev(3.0, "records_checked", connections=2, differences=0, examples=[]),
+        ev(4.0, "records_checked", connections=2, differences=3, examples=[]),
+    ]
+    run = measure(events)["run"]
+    assert (run["record_checks"], run["record_differences"], run["agent_rebuilt_ms"]) == (2, 3, 300.0)
+    assert run["records_compared"] == 4
+    assert measure(events[:2])["run"]["agent_rebuilt_ms"] is None
+    idle = [ev(3.0, "records_checked", connections=0, differences=0, examples=[])]
+    assert measure(idle)["run"]["record_differences"] is None, "nothing was looked at"

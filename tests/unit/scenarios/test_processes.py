@@ -83,3 +83,35 @@ def test_stop_of_nobody_stops_nobody(children):
     assert children.running("one")
     children.send("one", signal.SIGKILL)
     assert "SIGKILL" in died(children)
+
+
+def test_a_death_that_is_part_of_the_scenario_breaks_nothing_off(children, tmp_path):
+    events = tmp_path / "events.jsonl"
+    shell(children, "one", "echo up; exec sleep 60")
+    shell(children, "other", "sleep 60")
+    while events.read_text().count("up") < 1:
+        time.sleep(0.005)
+    children.kill("one")
+    assert children.killed("one")
+    assert not children.running("one")
+    children.check()
+    children.restart("one")
+    assert children.running("one")
+    assert not children.killed("one")
+    while events.read_text().count("up") < 2:
+        time.sleep(0.005)
+    # From now on it is to live again.
+    children.send("one", signal.SIGKILL)
+    assert died(children).startswith("one was ended by SIGKILL")
+
+
+def test_only_what_runs_is_killed_and_only_what_was_killed_is_restarted(children):
+    with pytest.raises(RunError, match="nobody does not run and cannot be killed"):
+        children.kill("nobody")
+    shell(children, "one", "sleep 60")
+    with pytest.raises(RunError, match="one was not killed and cannot be started again"):
+        children.restart("one")
+    dead = shell(children, "two", "exit 3")
+    dead.process.wait(5)
+    with pytest.raises(RunError, match="two ended unexpectedly with exit status 3 before it was to be killed"):
+        children.kill("two")

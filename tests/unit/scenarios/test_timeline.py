@@ -2,7 +2,7 @@
 
 import pytest
 
-from scenarios.schema import LinkDown, LinkUp, Rehash, Wait
+from scenarios.steps import AllLinksDown, LinkDown, LinkUp, OffloadNow, Rehash, ReloadNow, Wait
 from scenarios.timeline import Due, Facts, Timeline, TimelineError, parse_word
 
 NICS = ("nic0", "nic1", "nic2")
@@ -136,3 +136,24 @@ def test_words():
     for wrong in ("carrying()", "Nic1", "a(b)(c)", "", "nic1;"):
         with pytest.raises(ValueError, match="is not a name"):
             parse_word(wrong)
+
+
+def test_steps_without_a_nic():
+    step = AllLinksDown.model_construct(at=1, do="all_links_down")
+    due, timeline = Timeline.of([down(0, "nic2"), step, up(1, "last")]).advance(1, facts())
+    due, timeline = timeline.advance(1, facts())
+    assert due == Due(1, step, None)
+    due, _ = timeline.advance(1, facts())
+    assert due.nic == "nic2", "`last` is the last NIC that was spoken of"
+
+
+def test_a_command_to_any_nic_and_to_another():
+    assert one(OffloadNow.model_construct(at=1, do="offload", connection="download", nic=None), facts()) is None
+    step = ReloadNow.model_construct(at=1, do="reload", connection="download", nic="other")
+    assert one(step, facts(down={"nic2"})) == "nic0"
+
+
+def test_wait_until_uploaded():
+    timeline = Timeline.of([wait(0, "uploaded(download)")])
+    assert timeline.advance(0, facts())[0] is None
+    assert timeline.advance(0, facts(uploaded={"download"}))[0] is not None

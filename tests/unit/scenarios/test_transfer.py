@@ -186,7 +186,7 @@ def test_client_and_application(app):
         served["received_sha256"],
         served["sent_sha256"],
     )
-    assert done["retransmits"] == 0
+    assert 0 <= done["retransmits"] < 20  # a busy machine probes for a tail that was only late
     assert events[-1]["resets"] in (0, None)  # None without the right to watch
 
 

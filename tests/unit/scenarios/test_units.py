@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scenarios import units
+from scenarios.units import UnitError, parse_after, parse_arrivals
 
 
 @pytest.mark.parametrize(
@@ -76,3 +77,19 @@ def test_shown_milliseconds(milliseconds, shown):
 @pytest.mark.parametrize(("size", "shown"), [(12, "12 B"), (64_000, "64.0 KB"), (1e8, "100.0 MB"), (2e9, "2.0 GB")])
 def test_shown_sizes(size, shown):
     assert units.show_size(size) == shown
+
+
+def test_after_is_a_size_or_a_duration():
+    assert (parse_after("64KiB"), parse_after("500ms")) == (65536, 0.5)
+    assert [type(parse_after(written)) for written in ("1B", "1s")] == [int, float]
+    for wrong in ("64", "1h", "soon", 3):
+        with pytest.raises(UnitError):
+            parse_after(wrong)
+
+
+def test_arrivals():
+    assert parse_arrivals("500/s") == 500
+    assert parse_arrivals("0.5 / s") == 0.5
+    for wrong in ("500", "0/s", "500/ms", "-1/s", 5):
+        with pytest.raises(UnitError, match="500/s"):
+            parse_arrivals(wrong)

@@ -6,7 +6,7 @@ import ipaddress
 import pytest
 
 from topologies.model import Client, Nic, Team, Topology, TopologyError
-from topologies.shapes import SHAPES, figure_1
+from topologies.shapes import SHAPES, figure_1, two_teams
 
 
 def test_figure_1_names_and_addresses() -> None:
@@ -90,7 +90,50 @@ def test_an_unknown_node_is_named_with_those_that_exist() -> None:
         topology.client("nic0")
 
 
+def test_nics_of_different_speeds() -> None:
+    """A NIC's own rate goes before the network's; a rate for a NIC that is not there is refused."""
+    topology = figure_1(nics=3, rate_bps=100_000_000, rates={"nic1": 10_000_000})
+    assert [topology.rate_of(nic) for nic in topology.nics] == [100_000_000, 10_000_000, 100_000_000]
+    assert [figure_1(nics=2, rates={"nic0": 10**6}).rate_of(nic) for nic in figure_1(nics=2).nics] == [None, None]
+    with pytest.raises(TopologyError, match="no NIC 'nic3'"):
+        figure_1(nics=3, rates={"nic3": 10_000_000})
+    with pytest.raises(TopologyError, match="a link's rate is 1 Mbit/s to 100 Gbit/s, not 1,000 bit/s"):
+        figure_1(nics=3, rates={"nic1": 1000})
+
+
+def test_two_teams_share_nothing() -> None:
+    """Each has a device, a MAC, addresses and a network of its own; clients are in both networks."""
+    topology = two_teams(nics=2, clients=2)
+    first, second = topology.teams
+    assert topology.team is first
+    assert first == figure_1(nics=2).team
+    assert [nic.name for nic in second.nics] == ["nic2", "nic3"]
+    assert (second.name, second.peer, second.ip4, second.ip6) == ("team1", "team1p", "10.0.1.1", "fd00:0:0:1::1")
+    assert topology.team_of("nic1") is first
+    assert topology.team_of("nic3") is second
+    assert [end.port_no for end in topology.ends] == [1, 2, 3, 4, 5, 6]
+    client = topology.client("c2")
+    assert (client.ip4_towards(1), client.ip6_towards(1)) == ("10.0.1.12", "fd00:0:0:1::12")
+    macs = [mac for team in topology.teams for mac in (team.mac, team.peer_mac)]
+    macs += [end.switch_port_mac for end in topology.ends] + [nic.server_bus_mac for nic in topology.nics]
+    assert len(set(macs)) == len(macs)
+
+
+def test_teams_of_one_and_of_sixteen() -> None:
+    """The smallest and the largest."""
+    for count in (1, 16):
+        topology = two_teams(nics=count, clients=1)
+        assert [len(team.nics) for team in topology.teams] == [count, count]
+        assert len({end.port_no for end in topology.ends}) == 2 * count + 1
+    with pytest.raises(TopologyError, match="a team has 1 to 16 NICs, not 17"):
+        two_teams(nics=17)
+    good = figure_1()
+    with pytest.raises(TopologyError, match="two teams share a name"):
+        dataclasses.replace(good, more_teams=(Team(nics=(Nic(9, "s1"),)),))
+
+
 def test_shapes_by_name() -> None:
     """What a scenario may write."""
     assert SHAPES["figure_1"] is figure_1
+    assert SHAPES["two_teams"] is two_teams
     assert figure_1().nics == tuple(Nic(index, "s1") for index in range(3))

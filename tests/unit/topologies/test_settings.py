@@ -3,7 +3,7 @@
 import pytest
 
 from topologies import settings
-from topologies.shapes import figure_1
+from topologies.shapes import figure_1, two_teams
 
 TOPOLOGY = figure_1(nics=2, clients=1, rate_bps=200_000_000)
 
@@ -44,6 +44,31 @@ def test_rates_are_on_both_ends_of_wires_only() -> None:
     assert "dev s1-c1 root" not in switch
     free = figure_1(nics=2, clients=1)
     assert "tc -batch" not in settings.switch_side(free) + settings.scripts(free)["nic0"]
+
+
+def test_each_wire_has_its_own_rate() -> None:
+    """Also where the others have none."""
+    topology = figure_1(nics=2, clients=1, rates={"nic1": 50_000_000})
+    scripts = settings.scripts(topology)
+    assert "htb" not in scripts["nic0"]
+    assert "htb rate 50000000bit" in scripts["nic1"]
+    assert settings.switch_side(topology).count("htb rate") == 1
+
+
+def test_two_teams_have_devices_and_networks_of_their_own() -> None:
+    """In the server, in the NICs, and at the clients."""
+    topology = two_teams(nics=1, clients=1)
+    scripts = settings.scripts(topology)
+    for line in ("10.0.0.1/24 dev team0", "10.0.1.1/24 dev team1", "fd00:0:0:1::1/64 dev team1"):
+        assert f"address add {line}" in scripts["server"]
+    assert "address add 10.0.1.1/32 dev lo" in scripts["nic1"]
+    assert "10.0.0.1/32" not in scripts["nic1"]
+    for line in ("10.0.0.11/24 dev eth0", "10.0.1.11/24 dev eth0", "fd00:0:0:1::11/64 dev eth0"):
+        assert f"address add {line}" in scripts["c1"]
+    pids = {name: 100 + index for index, name in enumerate(topology.nodes)}
+    links = settings.links(topology, pids)
+    assert topology.more_teams[0].mac in links
+    assert links.count("name team") == 4
 
 
 @pytest.mark.parametrize(

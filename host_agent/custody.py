@@ -1,0 +1,251 @@
+"""Custody of the connections: carries out what policy.py decides, and sees every move to its end.
+
+Decides: nothing by itself. Never touches: engines, links, the frame path's settings (agent.py).
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from host_agent import farewell, kernel, policy
+from host_agent.ageing import Aged, give_way
+from host_agent.config import AgentConfig
+from host_agent.connection import Connection
+from host_agent.decision import Record
+from host_agent.emit import emit
+from host_agent.hold import Hold
+from host_agent.loop import Loop
+from host_agent.moves import Moves
+from host_agent.peer import EnginePeer
+from host_agent.policy import HOST, Chooser, Evidence, OnFault, Plan, Seen, Walk
+from host_agent.records import Records, Report, StaleRecord
+from host_agent.reload import Outcome
+from host_agent.team import TeamState
+from host_agent.tracked import Tracked, Tracker
+
+MANY = 64
+"""How many records give way at once when the records are full; making room one by one would be a sweep a frame."""
+
+
+RESET_EVERY, RESET_TRIES = 0.6, 10
+"""Seconds between attempts to have a peer reset, and how many; only those with a link to reach it by count."""
+
+
+class Custody:
+    """peers: engines by place, as they come and go."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        loop: Loop,
+        records: Records,
+        team: TeamState,
+        hold: Hold,
+        peers: dict[int, EnginePeer],
+    ):
+        self._config, self._loop, self._records, self._team = config, loop, records, team
+        self.moves = Moves(records, hold, peers, self._over)
+        self.tracker = Tracker()
+        self._chooser = Chooser(config.choice)
+        self._unreset: set[Connection] = set()
+
+    # -- faults, returns, membership ---------------------------------------------------------------------------------
+
+    def _living(self) -> policy.Records:
+        """All records but those of offloaded connections that have ended: what is left, a TIME-WAIT, cannot move."""
+        return [(c, r) for c, r in self._records.all() if not (r.offloaded and self.tracker.of(c).ended)]
+
+    def link_down(self, nic: int) -> None:
+        self._carry_out(self._on_link_down(nic, self._living()), nic)
+
+    def link_up(self, nic: int) -> None:
+        rebalance = self._config.fail_back == "rebalance"
+        records, active = self._living(), self._team.active
+        self._carry_out(policy.on_link_up(nic, active, records, rebalance=rebalance, chooser=self._chooser), nic)
+
+    def adapter_failed(self, nic: int) -> None:
+        for connection, record in list(self._records.all()):
+            if record.nic == nic and self.tracker.of(connection).ended:
+                self._remove(connection)
+        self._carry_out(policy.on_adapter_failure(nic, self._living()), nic)
+
+    def removed(self, nic: int) -> None:
+        walk = policy.on_remove(nic, self._team.active, self._living(), self._chooser)
+        self._carry_out(walk, nic)
+
+    def _on_link_down(self, nic: int, records: policy.Records) -> Walk:
+        return policy.on_link_down(nic, self._team.active, records, self._config.on_fault, self._chooser)
+
+    # -- strays, thresholds, ends ------------------------------------------------------------------------------------
+
+    def stray(self, report: Report, record: Record) -> None:
+        history, now = self.tracker.of(report.connection).history, time.monotonic()
+        found = Evidence(report.nic, report.epoch, report.seq, report.ack, report.payload)
+        if policy.should_reload(record, found, history, self._team.active, now):
+            lost = history.in_flight_is_lost(now)
+            rest = tuple(nic for nic in self._team.active if nic not in (report.nic, record.nic))
+            plan = Plan(report.connection, record.nic, report.nic, "stray", lost, (record.nic, *rest, HOST))
+            self.moves.start(plan)
+
+    def make_room(self) -> None:
+        """The records are full: those that can be made anew give way."""
+        for connection in give_way(self._records.all(), MANY):
+            self._remove(connection)
+
+    def closed(self, connection: Connection) -> None:
+        """Its engine is done with it. The record stays while late segments may come (RFC 9293, 3.6.1), for they must
+        reach the stack that keeps its TIME-WAIT."""
+        self.tracker.remember(connection, self._records)
+        self.tracker.of(connection).ended = True
+        record = self._records.get(connection)
+        if record is not None:
+            with suppress(StaleRecord):  # another connection has its name by now
+                self._mark(connection, record, closing=True)
+
+    def aged(self, aged: Aged) -> None:
+        for connection in aged.remove:
+            self._remove(connection)
+        for connection in aged.upload:
+            record = self._records.get(connection)
+            if record is not None and record.offloaded:
+                self.moves.start(Plan(connection, record.nic, HOST, "idle"))
+        if aged.remove or aged.upload:
+            emit(self._config.name, "aged", removed=len(aged.remove), uploaded=len(aged.upload))
+
+    # -- what is done ------------------------------------------------------------------------------------------------
+
+    def _carry_out(self, walk: Walk, nic: int) -> None:
+        for plan in walk.moves:
+            self.moves.start(plan)
+        for connection in walk.remove:
+            self._remove(connection)
+        for connection in walk.lost:
+            record = self._records.get(connection)
+            if record is not None:
+                self.lose(connection, record, f"{self._team.name(nic)} failed with its context")
+        for connection in walk.stranded:
+            reason = "no NIC of the team has a link"
+            emit(self._config.name, "stranded", **connection.fields(), nic=self._team.name(nic), reason=reason)
+
+    def _remove(self, connection: Connection) -> None:
+        self.tracker.remember(connection, self._records)
+        self._records.delete(connection)
+
+    def lose(self, connection: Connection, record: Record, reason: str) -> None:
+        self._remove(connection)
+        emit(self._config.name, "lost", **connection.fields(), nic=self._team.name(record.nic), reason=reason)
+        self._unreset.add(connection)
+        self._reset_peer(connection, record.peer_mac)
+
+    def _reset_peer(self, connection: Connection, next_hop: bytes, tries: int = RESET_TRIES) -> None:
+        """So that the peer need not wait for timeouts. Repeated until the host's TCP was seen to reset it, for the
+        switch may just be re-hashing, and the peer answers unacceptable segments only twice a second."""
+        if connection not in self._unreset or not tries:
+            self._unreset.discard(connection)
+            return
+        if self._team.active:
+            try:
+                farewell.send(self._config.team, connection, next_hop)
+            except OSError as error:
+                emit(self._config.name, "refused", **connection.fields(), reason="reset", error=error.strerror)
+            tries -= 1
+        self._loop.after(RESET_EVERY, partial(self._reset_peer, connection, next_hop, tries))
+
+    def was_reset(self, connection: Connection) -> None:
+        """The host's TCP has sent the peer of a lost connection an RST."""
+        self._unreset.discard(connection)
+
+    def offload(self, connection: Connection) -> None:
+        """To the NIC of its record; its next frame corrects a wrong one."""
+        record = self._records.get(connection)
+        if record is None or record.offloaded or self._config.offload.of(connection.dport).never:
+            return
+        active = self._team.active
+        if record.nic in active:
+            target: int | None = record.nic
+        elif record.epoch and self._config.on_fault is OnFault.ON_FIRST_PACKET:
+            self._rest(connection, record)  # it was the host's own segment that made it due
+            return
+        else:
+            target = self.choose(connection)
+        if target is None:
+            self._retry(connection)
+        else:
+            self.moves.start(Plan(connection, HOST, target, "policy"))
+
+    def choose(self, connection: Connection) -> int | None:
+        """A NIC for a connection that goes to any. None when no NIC is active."""
+        return self._chooser.pick(self._team.active, policy.load_of(self._records.all()), connection)
+
+    def _retry(self, connection: Connection) -> None:
+        self._loop.after(policy.RETRY, partial(self.offload, connection))
+
+    def _over(self, outcome: Outcome) -> None:
+        plan, connection = outcome.plan, outcome.plan.connection
+        track = self.tracker.of(connection)
+        facts: dict[str, Any] = {**connection.fields(), "kind": outcome.kind, "cause": plan.cause}
+        facts |= {"from": self._team.name(plan.source), "to": self._team.name(plan.target)}
+        if outcome.target is None:
+            emit(self._config.name, "lost", **facts, reason=outcome.reason)
+        elif outcome.moved:
+            self._moved(outcome, track)
+            facts |= {"to": self._team.name(outcome.target), **_describe(outcome)}
+            emit(self._config.name, "move", **facts, host_tcp_segments=kernel.tcp_in_segments())
+        else:
+            emit(self._config.name, "refused", **facts, reason=outcome.code or "state", error=outcome.reason)
+            if plan.cause == "policy":
+                self._retry(connection)
+            elif plan.cause in ("link_down", "link_up"):
+                self._loop.after(policy.RETRY, partial(self._rescue, connection))
+        here = outcome.target
+        if here is not None and here != HOST and here not in self._team.active:
+            # Its NIC's link died, or its engine, while the context was on its way there.
+            record = self._records.get(connection)
+            if record is not None and here not in self._team.engines:
+                self.lose(connection, record, f"{self._team.name(here)} failed with its context")
+            elif outcome.moved:
+                self._rescue(connection)
+
+    def _rescue(self, connection: Connection) -> None:
+        """Tries again to bring a connection away from a NIC without a link."""
+        record = self._records.get(connection)
+        if record is not None and record.offloaded and record.nic not in self._team.active:
+            self._carry_out(self._on_link_down(record.nic, [(connection, record)]), record.nic)
+
+    def _moved(self, outcome: Outcome, track: Tracked) -> None:
+        now, plan = time.monotonic(), outcome.plan
+        if plan.source != HOST:
+            track.history.left[plan.source] = now
+        if plan.resend:
+            track.history.fault = now
+        seq = outcome.saved.get("seq")
+        track.history.seen = Seen(seq["snd_una"], seq["rcv_nxt"], now) if seq else None
+        record = self._records.get(plan.connection)
+        if record is None:
+            return
+        track.moved(outcome, record)
+        first_packet = plan.cause == "link_down" and self._config.on_fault is OnFault.ON_FIRST_PACKET
+        if outcome.target == HOST and (first_packet or plan.target != HOST or plan.cause == "idle"):
+            self._rest(plan.connection, record)
+
+    def _rest(self, connection: Connection, record: Record) -> None:
+        """It only rests in the host: due again, its next frame tells the NIC that it is to go to."""
+        with suppress(StaleRecord):
+            self._mark(connection, record, due=False)
+
+    def _mark(self, connection: Connection, r: Record, *, due: bool | None = None, closing: bool | None = None) -> None:
+        self._records.assign(
+            connection, epoch=r.epoch, nic=r.nic, offloaded=r.offloaded, stage=r.stage, due=due, closing=closing
+        )
+
+
+def _describe(outcome: Outcome) -> dict[str, Any]:
+    parts = {name: round(1000 * seconds, 3) for name, seconds in outcome.parts.items()}
+    parts["total"] = round(sum(parts.values()), 3)
+    saved = outcome.saved
+    facts = {"epoch": outcome.epoch, "parts_ms": parts, "context_bytes": outcome.context_bytes}
+    facts |= {"held_frames": outcome.held_frames, "retransmits": saved["retransmits"]}
+    return facts | ({"not_carried": saved["lost_state"]} if "lost_state" in saved else {})

@@ -1,0 +1,113 @@
+"""What the agent is asked and commanded, at its local API: records, counters, the team, and moves by command.
+
+Decides: whether a command can be begun. Never touches: how it is carried out (agent.py), the form of answers (api.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from host_agent.connection import Connection
+from host_agent.policy import HOST, Plan
+from host_agent.reload import Outcome
+
+if TYPE_CHECKING:
+    from host_agent.agent import Agent
+
+Answer = Callable[[dict[str, Any]], None]
+
+
+class Refused(Exception):
+    """A request that cannot be served; the text is the answer, in one line."""
+
+
+class Desk:
+    """Each verb is a method. An answer may come later, when a move is over."""
+
+    def __init__(self, agent: Agent):
+        self._agent = agent
+
+    def serve(self, request: dict[str, Any], answer: Answer) -> None:
+        """Raises Refused, and KeyError or TypeError for a request that lacks what it must have."""
+        verb = request["do"]
+        serving = {
+            "records": self._records,
+            "counters": self._counters,
+            "team": self._team,
+            "offload": self._move,
+            "reload": self._move,
+            "upload": self._move,
+            "add_nic": self._membership,
+            "remove_nic": self._membership,
+        }
+        if verb not in serving:
+            raise Refused(f"do: {verb!r} is not one of {', '.join(serving)}")
+        serving[verb](request, answer)
+
+    def _records(self, _request: dict[str, Any], answer: Answer) -> None:
+        team = self._agent.team
+        answer(
+            {
+                "records": [
+                    {**c.fields(), "nic": team.name(r.nic), "offloaded": r.offloaded, "epoch": r.epoch}
+                    | {"packets": r.packets, "bytes": r.bytes, "bytes_out": r.bytes_out, "strays": r.strays}
+                    | {"host_segments": r.host_segments, "stage": r.stage.name, "last_seen": r.last_seen}
+                    for c, r in self._agent.records.all()
+                ]
+            }
+        )
+
+    def _counters(self, _request: dict[str, Any], answer: Answer) -> None:
+        answer({"nics": self._agent.counters()})
+
+    def _team(self, _request: dict[str, Any], answer: Answer) -> None:
+        team = self._agent.team
+        answer(
+            {
+                "nics": [
+                    {"nic": name, "member": nic in team.members, "link": nic in team.links}
+                    | {"engine": nic in team.engines, "active": nic in team.active}
+                    for nic, name in enumerate(team.names)
+                ]
+            }
+        )
+
+    def _move(self, request: dict[str, Any], answer: Answer) -> None:
+        verb, name = request["do"], request.get("nic")
+        connection = Connection(*(request[key] for key in Connection._fields))
+        record = self._agent.records.get(connection)
+        if record is None:
+            raise Refused(f"{connection}: there is no record of this connection")
+        if connection in self._agent.custody.moves:
+            raise Refused(f"{connection}: a move is under way")
+        source = record.nic if record.offloaded else HOST
+        target = HOST if verb == "upload" else self._nic_or_any(name, connection)
+        if target == source:
+            raise Refused(f"{connection}: it is on {self._agent.team.name(target)} already")
+
+        def over(outcome: Outcome) -> None:
+            answer({"epoch": outcome.epoch} if outcome.target == target else {"error": outcome.reason})
+
+        self._agent.custody.moves.start(Plan(connection, source, target, "command"), over)
+
+    def _membership(self, request: dict[str, Any], answer: Answer) -> None:
+        nic = self._nic(request.get("nic"))
+        (self._agent.add_nic if request["do"] == "add_nic" else self._agent.remove_nic)(nic)
+        self._team(request, answer)
+
+    def _nic_or_any(self, name: str | None, connection: Connection) -> int:
+        if name is not None:
+            return self._nic(name)
+        any_nic = self._agent.custody.choose(connection)
+        if any_nic is None:
+            raise Refused("no NIC of the team is active")
+        return any_nic
+
+    def _nic(self, name: str | None) -> int:
+        if name is None:
+            raise Refused("nic: name a NIC of the team")
+        try:
+            return self._agent.team.nic(name)
+        except KeyError as error:
+            raise Refused(f"nic: {error.args[0]}") from None

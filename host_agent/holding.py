@@ -1,0 +1,333 @@
+"""The connections that one engine holds: live, frozen while their context is elsewhere, or ended but not yet done.
+
+Decides: the order within one save or restore, and when a connection is done. Never touches: the agent (engine.py),
+records, policy.
+
+    restore, accepted --> live --save--> frozen --discard--> nothing
+                           ^                |
+                           '-----thaw-------'
+    live --both ends of stream, or a reset--> closing --60 s, or a SYN that re-uses the identifier--> nothing
+
+A frozen connection keeps its socket, its channel and what the relay held: whoever asked for the context may refuse it,
+or die. A closing one has no socket any more, but late segments still come here, for here is its TIME-WAIT.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from host_agent import kernel, repair, segment
+from host_agent.connection import Connection
+from host_agent.context import BadContext, Context
+from host_agent.limits import Limits, Refused
+from host_agent.listener import reset
+from host_agent.loop import EDGE, Loop
+from host_agent.relay import Pipes, Relay, StreamBroken
+from host_agent.steering import Steering
+from host_agent.tcp_info import CLOSED, LAST_ACK, STATES, info, state
+
+TIME_WAIT = 60.0  # seconds; include/net/tcp.h, TCP_TIMEWAIT_LEN
+
+Tell = Callable[[str, Connection, dict[str, Any]], None]
+
+
+@dataclass
+class Held:
+    """One connection that lives here: its TCP socket, the application's channel, and what carries bytes between.
+
+    frozen: what the relay held, to the peer and to the application, since a save. last_state: of the TCP, while it was
+    not CLOSED."""
+
+    connection: Connection
+    tcp: socket.socket
+    channel: socket.socket
+    relay: Relay
+    frozen: tuple[bytes, bytes] | None = None
+    last_state: int = 0
+    requested: bool = field(default=False, repr=False)
+
+
+class Holding:
+    """tell(event, connection, facts): closed, upload_requested. fault: refuses everything new."""
+
+    def __init__(self, loop: Loop, steering: Steering, limits: Limits, tell: Tell, *, requests: bool = False):
+        """requests: whether to ask for an upload; the host engine has nowhere to upload to."""
+        self.fault = False
+        self._loop, self._steering, self.limits, self._tell, self._requests = loop, steering, limits, tell, requests
+        self._pipes = Pipes()
+        self._connections: dict[Connection, Held] = {}
+        self._busy: dict[Connection, Held] = {}
+        self._closing: dict[Connection, object] = {}
+
+    def idle(self) -> bool:
+        """Another turn for those that had more to carry than their share; False while some still have."""
+        for held in list(self._busy.values()):
+            self._pump(held)
+        return not self._busy
+
+    # -- bytes -------------------------------------------------------------------------------------------------------
+
+    def take(self, connection: Connection, tcp: socket.socket, channel: socket.socket) -> Held:
+        """A connection with its application's channel; both belong to us from now on."""
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        tcp.setblocking(False)
+        channel.setblocking(False)
+        held = Held(connection, tcp, channel, Relay(tcp, channel, self._pipes))
+        self._closing.pop(connection, None)  # an old one of that name
+        self._connections[connection] = held
+        self._watch(held)
+        return held
+
+    def _watch(self, held: Held) -> None:
+        self._loop.watch(held.tcp.fileno(), lambda mask: self._from_tcp(held, mask), EDGE | select.EPOLLPRI)
+        self._loop.watch(held.channel.fileno(), lambda _mask: self._pump(held), EDGE)
+
+    def _unwatch(self, held: Held) -> None:
+        self._busy.pop(held.connection, None)
+        self._loop.unwatch(held.tcp.fileno())
+        self._loop.unwatch(held.channel.fileno())
+
+    def _from_tcp(self, held: Held, mask: int) -> None:
+        if mask & select.EPOLLPRI:
+            held.relay.inward.urgent = True
+            if self._requests and not held.requested:
+                held.requested = True
+                self._tell("upload_requested", held.connection, {"reason": "urgent_data"})
+        self._pump(held)
+
+    def _pump(self, held: Held) -> None:
+        if held.frozen is not None or self._connections.get(held.connection) is not held:
+            return
+        self._busy.pop(held.connection, None)
+        try:
+            if held.relay.pump():
+                self._busy[held.connection] = held
+        except StreamBroken as broken:
+            self._end(held, str(broken))
+            return
+        if held.relay.outward.done:
+            now = state(held.tcp)
+            if now != CLOSED:
+                held.last_state = now
+            elif held.relay.done:
+                # Only now: a socket closed earlier could not be asked whether its last bytes have arrived.
+                self._end(held, "finished")
+
+    def _end(self, held: Held, reason: str) -> None:
+        facts = {
+            "reason": reason,
+            "retransmits": info(held.tcp).retransmits,
+            "bytes_in": held.relay.inward.total,
+            "bytes_out": held.relay.outward.total,
+            "linger_s": TIME_WAIT,
+        }
+        self._release(held)
+        if reason == "finished":
+            held.tcp.close()
+            held.channel.close()
+        else:
+            reset(held.tcp)
+            reset(held.channel)
+        # Late segments still come here. Where the peer was the first to close, or has reset, no TIME-WAIT answers them,
+        # and the kernel would do so with an RST.
+        peer_is_done = reason.startswith("peer") or (reason == "finished" and held.last_state == LAST_ACK)
+        self._steering.ended(held.connection, answers=not peer_is_done)
+        this = self._closing[held.connection] = object()
+        self._loop.after(TIME_WAIT, lambda: self._forget(held.connection, this))
+        self._tell("closed", held.connection, facts)
+
+    def _release(self, held: Held) -> None:
+        """No longer ours; its sockets are for the caller to close."""
+        del self._connections[held.connection]
+        if held.frozen is None:
+            self._unwatch(held)
+        held.relay.outward.drop()
+        held.relay.inward.drop()
+
+    def _forget(self, connection: Connection, this: object | None) -> None:
+        if this is not None and self._closing.get(connection) is this:
+            del self._closing[connection]
+            self._steering.left(connection)
+
+    # -- moves -------------------------------------------------------------------------------------------------------
+
+    def save(self, connection: Connection, next_hop: bytes) -> tuple[dict[str, Any], bytes, int]:
+        """Freezes it; facts, packed context, and a duplicate of the channel. A frozen one is read once more.
+
+        Raises repair.CannotMove; it then goes on as before.
+        """
+        held = self._get(connection)
+        try:
+            channel = os.dup(held.channel.fileno())
+        except OSError as error:
+            raise repair.CannotMove(f"the channel: {error.strerror}") from None
+        try:
+            return (*self._save(held, next_hop), channel)
+        except repair.CannotMove:
+            os.close(channel)
+            raise
+
+    def _save(self, held: Held, next_hop: bytes) -> tuple[dict[str, Any], bytes]:
+        connection, thawed = held.connection, held.frozen is None
+        context = self._freeze(held, next_hop) if thawed else repair.read(held.tcp, connection, next_hop)
+        assert held.frozen is not None
+        out, inward = held.frozen
+        ended = {"app_ended": held.relay.outward.done, "peer_ended": held.relay.inward.done}
+        context = context.with_relayed(taken_out=out, taken_in=inward, **ended)
+        w = context.window
+        facts = {
+            "retransmits": info(held.tcp).retransmits,
+            "bytes_in": held.relay.inward.total,
+            "bytes_out": held.relay.outward.total,
+            "state": context.state.name,
+            "lost_state": repair.lost_state(held.tcp),
+            "seq": {
+                **{"snd_una": context.snd_una, "snd_nxt": context.snd_nxt, "rcv_nxt": context.rcv_nxt},
+                **{"snd_wnd": w.snd_wnd, "rcv_wnd": w.rcv_wnd},
+            },
+        }
+        return facts, context.pack()
+
+    def _freeze(self, held: Held, next_hop: bytes) -> Context:
+        connection = held.connection
+        self._steering.leaving(connection)
+        try:
+            repair.freeze(held.tcp)
+        except repair.CannotMove:
+            self._join(connection, next_hop)
+            raise
+        self._steering.left(connection)
+        try:
+            context = repair.read(held.tcp, connection, next_hop)
+        except repair.CannotMove:
+            self._join(connection, next_hop)
+            repair.thaw(held.tcp)
+            raise
+        self._unwatch(held)
+        held.frozen = held.relay.outward.take_held(), held.relay.inward.take_held()
+        return context
+
+    def _join(self, connection: Connection, next_hop: bytes) -> None:
+        self._steering.joining(connection, next_hop)
+        self._steering.joined(connection)
+
+    def joined(self, connection: Connection) -> None:
+        """From now on its frames may come by the wire."""
+        held = self._connections.get(connection)
+        if held is not None and held.frozen is None:
+            self._steering.joined(connection)
+
+    def thaw(self, connection: Connection, next_hop: bytes) -> None:
+        """A frozen connection goes on. Raises Refused."""
+        held = self._connections.get(connection)
+        if held is None or held.frozen is None:
+            raise Refused("context", "no such frozen connection here")
+        try:
+            self._join(connection, next_hop)
+            for flow, bytes_held in zip((held.relay.outward, held.relay.inward), held.frozen, strict=True):
+                flow.put_back(bytes_held)
+            repair.thaw(held.tcp)
+        except (kernel.KernelError, OSError) as error:
+            raise Refused("kernel", str(error)) from None
+        held.frozen = None
+        self._watch(held)
+        self._pump(held)
+
+    def discard(self, connection: Connection) -> None:
+        """A frozen connection lives elsewhere now."""
+        held = self._connections.get(connection)
+        if held is not None and held.frozen is not None:
+            self._drop(held)
+
+    def _drop(self, held: Held) -> None:
+        self._release(held)
+        repair.discard(held.tcp)
+        held.channel.close()
+
+    def restore(self, packed: bytes, channel: int, *, resend: bool, probe: bool) -> None:
+        """Raises Refused; the channel is then still the caller's, and nothing was sent."""
+        try:
+            context = Context.unpack(packed)
+        except BadContext as error:
+            raise Refused("context", str(error)) from None
+        connection = context.connection
+        before = self._connections.get(connection)
+        if before is not None:
+            if before.frozen is None:
+                raise Refused("context", "it lives here already")
+            self._drop(before)  # it has been away, and nobody said that it was to be discarded
+        self.limits.check(context, len(self._connections), fault=self.fault)
+        try:
+            tcp = repair.restore(context.resent() if resend else context)
+            if resend and not repair.covers(tcp, len(context.sent)):
+                repair.discard(tcp)
+                tcp, resend = repair.restore(context), False
+        except repair.CannotRestore as error:
+            raise Refused("kernel", str(error)) from None
+        try:
+            self._steering.joining(connection, context.next_hop)
+            repair.resume(tcp, context.resent() if resend else context, probe=probe)
+        except (kernel.KernelError, repair.CannotRestore) as error:
+            self._steering.left(connection)
+            repair.silence(tcp)
+            raise Refused("kernel", str(error)) from None
+        held = self.take(connection, tcp, socket.socket(fileno=channel))
+        held.relay.outward.done = context.app_ended
+        held.relay.inward.done = context.peer_ended
+        self._pump(held)
+
+    def invalidate(self, connection: Connection) -> None:
+        """Its context is lost on purpose. The network hears nothing of it; the application does."""
+        held = self._connections.get(connection)
+        if held is None:
+            self._forget(connection, self._closing.get(connection))
+            return
+        self._steering.left(connection)
+        self._release(held)
+        repair.silence(held.tcp)
+        reset(held.channel)
+        self._tell("closed", connection, {"reason": "invalidated", "linger_s": 0.0})
+
+    def update(self, connection: Connection | None, src: str | None, next_hop: bytes, mtu: int) -> int:
+        """Another neighbour, and path MTU unless 0, for one connection or all of a peer's; how many there are."""
+        if connection is not None:
+            known = [connection] if connection in self._connections or connection in self._closing else []
+        else:
+            known = [one for one in (*self._connections, *self._closing) if one.src == src]
+        self._steering.update(known, next_hop)
+        if mtu and known:
+            with suppress(OSError):  # without, TCP finds it out by itself
+                segment.tell_mtu(known[0], mtu)
+        return len(known)
+
+    # -- questions ---------------------------------------------------------------------------------------------------
+
+    def describe(self) -> Iterator[dict[str, Any]]:
+        for connection, held in self._connections.items():
+            where = "live" if held.frozen is None else "frozen"
+            yield {"connection": connection, "state": where, "tcp": STATES[state(held.tcp)]}
+        for connection in self._closing:
+            yield {"connection": connection, "state": "closing", "tcp": "CLOSED"}
+
+    def statistics(self) -> Iterator[dict[str, Any]]:
+        for connection, held in self._connections.items():
+            told, seen = info(held.tcp), self._steering.seen(connection)
+            yield {
+                "connection": connection,
+                **{"bytes_in": held.relay.inward.total, "bytes_out": held.relay.outward.total},
+                **{"retransmits": told.retransmits, "cwnd": told.cwnd, "srtt_us": told.srtt},
+                **(vars(seen) if seen else {}),
+            }
+
+    def _get(self, connection: Connection) -> Held:
+        held = self._connections.get(connection)
+        if held is None:
+            ended = connection in self._closing
+            raise repair.CannotMove("it has ended here (TIME-WAIT)" if ended else "no such connection here")
+        return held

@@ -1,0 +1,61 @@
+"""A restarted agent's first conversation: asks every engine what it holds, and sets records and engines right.
+
+Decides: nothing; rebuild.py does. Never touches: sockets of connections.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable, Mapping
+
+from host_agent.connection import Connection
+from host_agent.decision import Record
+from host_agent.peer import EnginePeer
+from host_agent.rebuild import Rebuilt, rebuild
+from host_agent.records import Records
+from host_agent.verbs import Message, PeerGone
+
+LIMIT = 5.0  # seconds; an engine that does not answer by then is not one
+
+
+def ask_engines(peers: Mapping[int, EnginePeer], records: Records, other: Callable[[int, Message], None]) -> Rebuilt:
+    """other: takes what engines say beside their answers. Raises PeerGone when one does not answer."""
+    held: dict[int, dict[Connection, str]] = {}
+    for place, peer in peers.items():
+        peer.send(Message("query", {"id": 0}))
+        held[place] = _answer(place, peer, other)
+    found = rebuild(records.all(), held)
+    for connection, record in found.records.items():
+        _put_right(records, connection, record)
+    for place, connection in found.join:
+        peers[place].send(Message("release", {"connection": connection}))
+    for place, connection in found.discard:
+        peers[place].send(Message("discard", {"connection": connection}))
+    for place, connection in found.thaw:
+        known = found.records.get(connection)
+        next_hop = known.peer_mac.hex() if known else bytes(6).hex()
+        peers[place].send(Message("thaw", {"id": 0, "connection": connection, "next_hop": next_hop}))
+    return found
+
+
+def _put_right(records: Records, connection: Connection, wanted: Record) -> None:
+    """In place where there is a record, so that no frame counted meanwhile is lost."""
+    record = records.get(connection)
+    if record is None:
+        records.put(connection, wanted)
+    elif (record.nic, record.offloaded, record.stage) != (wanted.nic, wanted.offloaded, wanted.stage):
+        nic, offloaded = wanted.nic, wanted.offloaded
+        records.assign(connection, epoch=record.epoch, nic=nic, offloaded=offloaded, stage=wanted.stage, moved=True)
+
+
+def _answer(place: int, peer: EnginePeer, other: Callable[[int, Message], None]) -> dict[Connection, str]:
+    deadline = time.monotonic() + LIMIT
+    while True:
+        select.select([peer.fd], [], [], max(0.0, deadline - time.monotonic()))
+        for message in peer.receive():
+            if message.verb == "reply" and message.fields["re"] == 0:
+                return {Connection(*c["connection"]): c["state"] for c in message.fields["connections"]}
+            other(place, message)
+        if time.monotonic() > deadline:
+            raise PeerGone("an engine does not say what it holds")

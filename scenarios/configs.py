@@ -1,0 +1,140 @@
+"""What the bench tells the other processes: their configurations and their command lines.
+
+Pure: a scenario, its topology and a run directory's name in, documents and words out. Keys that have the agent's own
+default are left out.
+"""
+
+from typing import Any
+
+from scenarios.schema import OffloadAfter, Scenario, Traffic
+from topologies.model import Team, Topology
+
+Document = dict[str, Any]
+
+
+def engine_name(team: Team, topology: Topology) -> str:
+    """The name of a team's host engine: `host`, and `host-team1` where there are several."""
+    return "host" if team == topology.team else f"host-{team.name}"
+
+
+def agent_name(team: Team, topology: Topology) -> str:
+    """The name of a team's agent."""
+    return "agent" if team == topology.team else f"agent-{team.name}"
+
+
+def controller(scenario: Scenario, topology: Topology, listen: str, socket: str) -> Document:
+    """The controller's configuration."""
+    network = scenario.network
+    lags = [{"name": team.name, "ports": [nic.port_no for nic in team.nics]} for team in topology.teams]
+    switch = {"dpid": topology.switch.dpid, "name": topology.switch.name, "hash": network.hash, "lags": lags}
+    switch |= {"seed": network.seed, "rebalance": network.rebalance}
+    return {"listen": listen, "socket": socket, "switches": [switch]}
+
+
+def agent(scenario: Scenario, topology: Topology, team: Team, run_dir: str) -> Document:
+    """The configuration of a team's agent."""
+    words, host = scenario.team, engine_name(team, topology)
+    offload = offload_rule(words.offload)
+    services = {
+        str(service.listen): offload_rule(service.offload)
+        for service in scenario.services.values()
+        if service.offload is not None and service.team == team.name
+    }
+    config: Document = {
+        "control": f"{run_dir}/{agent_name(team, topology)}.sock",
+        "pins": pins(team, topology, run_dir),
+        "offload": offload | ({"services": services} if services else {}),
+        "host": {"socket": f"{run_dir}/{host}.sock"},
+        "nics": [
+            {"name": nic.name, "socket": f"{run_dir}/{nic.name}.sock", "bus": nic.server_bus} for nic in team.nics
+        ],
+    }
+    evidence = words.reload_after
+    chosen = {
+        "name": (agent_name(team, topology), "agent"),
+        "team": (team.name, "team0"),
+        "on_fault": (words.on_fault, "reload"),
+        "choice": (words.choice, "least_loaded"),
+        "fail_back": (words.fail_back, "none"),
+        "reload_after": ({"frames": evidence.frames, "seconds": evidence.time}, {"frames": 1, "seconds": 0.0}),
+        "age_s": (words.age, 300.0),
+        "trace": (words.trace, False),
+    }
+    return config | {key: value for key, (value, default) in chosen.items() if value != default}
+
+
+def offload_rule(offload: OffloadAfter | str) -> Document:
+    """When to offload, as the agent's configuration says it. `after_s` is there only when it is asked for."""
+    if isinstance(offload, str):
+        return {"after_bytes": {"never": None, "at_once": 0}[offload]}
+    if isinstance(offload.after, float):
+        return {"after_bytes": None, "after_s": offload.after}
+    return {"after_bytes": offload.after}
+
+
+def pins(team: Team, topology: Topology, run_dir: str) -> str:
+    """Where a team's host engine pins its maps."""
+    return f"{run_dir}/bpf" if team == topology.team else f"{run_dir}/bpf/{team.name}"
+
+
+def host_engine(scenario: Scenario, topology: Topology, team: Team, run_dir: str) -> list[str]:
+    """The words after `host_agent.engine` for a team's host engine."""
+    name = engine_name(team, topology)
+    words = ["--name", name, "--socket", f"{run_dir}/{name}.sock", "--pins", pins(team, topology, run_dir)]
+    words += ["--team", team.name, "--bus", *(nic.server_bus for nic in team.nics)]
+    words += ["--address", team.ip4, "--address", team.ip6]
+    for service, application in applications(scenario, run_dir).items():
+        if scenario.services[service].team == team.name:
+            words += ["--listen", f"{service}:{scenario.services[service].listen}={application}"]
+    return words
+
+
+def nic_engine(scenario: Scenario, topology: Topology, nic: str, run_dir: str) -> list[str]:
+    """The words after `host_agent.engine` for a NIC's engine."""
+    one = topology.nic(nic)
+    words = ["--name", nic, "--socket", f"{run_dir}/{nic}.sock", "--wire", one.wire, "--bus", one.bus]
+    if scenario.team.capacity is not None:
+        words += ["--capacity", str(scenario.team.capacity)]
+    if nic in scenario.team.features:
+        words += ["--features", ",".join(scenario.team.features[nic])]
+    return words
+
+
+def applications(scenario: Scenario, run_dir: str) -> dict[str, str]:
+    """Service → where its application listens inside the server.
+
+    The built-in one has a Unix socket, so that the server's TCP counts the team's segments only.
+    """
+    return {
+        name: f"{run_dir}/app-{name}.sock" if service.app == "builtin" else service.app
+        for name, service in scenario.services.items()
+    }
+
+
+def asked(scenario: Scenario, name: str) -> Document:
+    """What a traffic asks for, by the client's own words."""
+    traffic = scenario.traffic[name]
+    seed = traffic.seed if traffic.seed is not None else scenario.seed
+    return {"send": traffic.send, "receive": traffic.receive, "seed": seed} | _tempo(traffic)
+
+
+def _tempo(traffic: Traffic) -> Document:
+    words = {
+        "count": traffic.count if traffic.count > 1 else None,
+        "arrivals": traffic.rate,
+        "pace": traffic.pace / 8 if traffic.pace is not None else None,
+        "every": traffic.idle,
+        "half": traffic.half_close,
+    }
+    return {key: value for key, value in words.items() if value is not None}
+
+
+def client(scenario: Scenario, topology: Topology, name: str, who: str) -> list[str]:
+    """The words after `scenarios.client` for one traffic."""
+    traffic = scenario.traffic[name]
+    service = scenario.services[traffic.service]
+    team = next(team for team in topology.teams if team.name == service.team)
+    to = f"[{team.ip6}]:{service.listen}" if traffic.ipv6 else f"{team.ip4}:{service.listen}"
+    words = ["--name", who, "--traffic", name, "--to", to]
+    words += [word for key, value in asked(scenario, name).items() for word in (f"--{key}", str(value))]
+    return [*words, "--limit", str(scenario.limit)]

@@ -1,0 +1,66 @@
+"""What the tests of moving connections share: both ends send, the connection tours the engines, and all is checked."""
+
+import os
+import socket
+
+import pytest
+
+from host_agent import repair
+from host_agent.context import Context
+from host_agent.tcp_info import state
+from tests.kernel.world import MAC, World
+
+TOUR = ("nic0", "nic1", "host", "nic1", "host")
+FAMILIES = pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["ipv4", "ipv6"])
+
+
+def finish(world: World) -> None:
+    """Both streams to their ends; nothing was lost, doubled or reset."""
+    world.pass_in = world.pass_out = True
+    world.lossy = False
+    for end in (world.app_end, world.peer_end):
+        end.reads = end.wants_end = True
+    world.until(lambda: world.app_end.got_end and world.peer_end.got_end, "ends of stream")
+    assert world.app_end.got.digest() == world.peer_end.sent.digest()
+    assert world.peer_end.got.digest() == world.app_end.sent.digest()
+    world.until(lambda: ("closed", "finished") in [(e, f["reason"]) for _, e, f in world.events], "closed")
+    world.until(lambda: state(world.peer) == 7, "the peer's end")  # TIME-WAIT keeps no socket
+    world.settle(0.005)
+    assert world.resets == 0
+    assert [f["reason"] for _, e, f in world.events if e == "closed"] == ["finished"]
+
+
+def both_send(world: World, size: int) -> None:
+    """On top of all that is still under way."""
+    for end in (world.app_end, world.peer_end):
+        if not end.wants_end:
+            end.to_send += size
+
+
+def tour(world: World, size: int = 300_000, *, resend: bool = False) -> list[dict]:
+    """Moves in the middle of both streams, as far as they are still open."""
+    saved = []
+    for target in TOUR:
+        both_send(world, size)
+        for _ in range(3):
+            world.step()
+        saved.append(world.move(target, resend=resend))
+        for _ in range(3):
+            world.step()
+    return saved
+
+
+def waiting(world: World) -> int:
+    """Bytes that TCP has for the relay."""
+    return repair._count(world.held().tcp, repair.SIOCINQ)
+
+
+def small_window(s: socket.socket) -> None:
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+
+
+def peek(world: World) -> Context:
+    """Freezes the connection, as save does, and leaves it so."""
+    _, packed, channel = world.engines[world.owner].save(world.connection, MAC)
+    os.close(channel)
+    return Context.unpack(packed)

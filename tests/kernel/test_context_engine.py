@@ -1,0 +1,307 @@
+"""What an engine does with its connections beside moving them: frozen ones, refusals, ends, and the agent's verbs."""
+
+import os
+import socket
+import time
+
+import pytest
+
+from host_agent import repair, segment
+from host_agent.context import Context
+from host_agent.holding import TIME_WAIT
+from host_agent.limits import Limits, Refused
+from host_agent.tcp_info import state
+from tests.kernel.moves import FAMILIES, both_send, finish, peek, small_window, tour, waiting
+from tests.kernel.world import MAC, World, flags_of
+
+pytestmark = pytest.mark.kernel
+RST, ACK = 4, 16
+
+
+def states(world: World, place: str) -> list[str]:
+    return [one["state"] for one in world.engines[place].describe()]
+
+
+# -- frozen -----------------------------------------------------------------------------------------------------------
+
+
+@FAMILIES
+def test_frozen_and_thawed_it_goes_on(world: World, family: int) -> None:
+    """With what the relay held in both directions, which is in the context all the same."""
+    world.connect(family, peer_options=small_window)
+    world.app_end.reads = world.peer_end.reads = False
+    both_send(world, 30_000_000)
+    held = world.held()
+    world.until(lambda: held.relay.inward._held and waiting(world) > 100_000)
+    for _ in range(3):
+        context = peek(world)
+        assert states(world, "host") == ["frozen"]
+        assert context.received.startswith(held.frozen[1])
+        world.settle(0.001)
+        world.engines["host"].thaw(world.connection, MAC)
+        assert states(world, "host") == ["live"]
+        world.step()
+    world.app_end.to_send = world.peer_end.to_send = 0
+    finish(world)
+    assert world.doors["host"].log[:4] == ["leaving", "left", "joining", "joined"]
+
+
+def test_a_frozen_connection_says_nothing_and_hears_nothing(world: World) -> None:
+    world.connect(socket.AF_INET)
+    peek(world)
+    before = world.peer_end.got_bytes, world.app_end.got_bytes
+    world.pass_in = False
+    both_send(world, 10_000)
+    world.settle()
+    assert (world.peer_end.got_bytes, world.app_end.got_bytes) == before
+    world.engines["host"].thaw(world.connection, MAC)
+    finish(world)
+
+
+def test_saved_again_it_is_the_same(world: World) -> None:
+    world.connect(socket.AF_INET)
+    both_send(world, 500_000)
+    world.step()
+    one, two = peek(world), peek(world)
+    assert one.timestamp is not None
+    # A timer may have sent some of it meanwhile, to nowhere: the split into sent and unsent may differ.
+    assert (one.snd_una, one.sent + one.unsent) == (two.snd_una, two.sent + two.unsent)
+    assert (one.rcv_nxt, one.received) == (two.rcv_nxt, two.received)
+    world.move("nic0")
+    finish(world)
+
+
+def test_only_what_is_frozen_is_thawed_or_discarded(world: World) -> None:
+    connection = world.connect(socket.AF_INET)
+    with pytest.raises(Refused, match="no such frozen"):
+        world.engines["host"].thaw(connection, MAC)
+    world.engines["host"].discard(connection)
+    assert states(world, "host") == ["live"]
+    with pytest.raises(Refused, match="no such frozen"):
+        world.engines["nic0"].thaw(connection, MAC)
+    world.engines["nic0"].discard(connection)
+    with pytest.raises(repair.CannotMove, match="no such connection"):
+        world.engines["nic0"].save(connection, MAC)
+    finish(world)
+
+
+def test_what_came_back_replaces_what_was_frozen(world: World) -> None:
+    """Nobody told the old engine that it was to be discarded."""
+    connection = world.connect(socket.AF_INET)
+    both_send(world, 100_000)
+    discard = world.engines["host"].discard
+    world.engines["host"].discard = lambda connection: None  # type: ignore[method-assign]
+    world.move("nic0")
+    world.engines["host"].discard = discard  # type: ignore[method-assign]
+    assert (states(world, "host"), states(world, "nic0")) == (["frozen"], ["live"])
+    both_send(world, 100_000)
+    world.step()
+    world.move("host")
+    assert (states(world, "host"), states(world, "nic0")) == (["live"], [])
+    assert connection in world.doors["host"].speaks
+    finish(world)
+
+
+# -- refused ----------------------------------------------------------------------------------------------------------
+
+
+def refusal(world: World, place: str, packed: bytes, channel: int) -> str:
+    with world.spaces[place].inside(), pytest.raises(Refused) as refused:
+        world.engines[place].restore(packed, channel, resend=False, probe=False)
+    assert str(refused.value)
+    assert os.fstat(channel)  # still ours
+    return refused.value.reason
+
+
+@FAMILIES
+def test_refused_for_a_reason_and_thawed(world: World, family: int) -> None:
+    connection = world.connect(family)
+    both_send(world, 200_000)
+    world.step()
+    _, packed, channel = world.engines["host"].save(connection, MAC)
+    no = Limits()
+    own = "ipv6" if connection.ipv6 else "ipv4"
+    for lacking in (own, "timestamps", "sack"):
+        world.limit("nic0", Limits(0, no.features - {lacking}))
+        assert refusal(world, "nic0", packed, channel) == f"feature:{lacking}"
+    world.limit("nic0", Limits(0, no.features - {"ipv4" if connection.ipv6 else "ipv6"}))
+    world.engines["nic0"].fault = True
+    assert refusal(world, "nic0", packed, channel) == "fault"
+    world.engines["nic0"].fault = False
+    assert refusal(world, "nic0", packed[:-1], channel) == "context"
+    with world.spaces["nic0"].inside(), socket.socket(family, socket.SOCK_STREAM) as taken:
+        taken.bind((connection.dst, connection.dport))
+        taken.listen()
+        assert refusal(world, "nic0", Context.unpack(packed).__class__.unpack(packed).pack()[:0], channel) == "context"
+    assert states(world, "nic0") == []
+    os.close(channel)
+    world.engines["host"].thaw(connection, MAC)
+    finish(world)
+
+
+def test_full(world: World) -> None:
+    """A place is free again when a connection has left, not before."""
+    connection = world.connect(socket.AF_INET)
+    world.limit("nic0", Limits(1))
+    others = world.engines["nic0"]._connections
+    others[connection._replace(sport=1)] = None  # type: ignore[assignment]
+    _, packed, channel = world.engines["host"].save(connection, MAC)
+    assert refusal(world, "nic0", packed, channel) == "full"
+    others.clear()
+    world.move("nic0")
+    os.close(channel)
+    finish(world)
+
+
+def test_what_lives_here_is_not_overwritten(world: World) -> None:
+    connection = world.connect(socket.AF_INET)
+    packed, channel = peek(world).pack(), os.dup(0)
+    world.engines["host"].thaw(connection, MAC)
+    assert refusal(world, "host", packed, channel) == "context"
+    os.close(channel)
+    finish(world)
+
+
+def test_more_in_flight_than_a_first_window_is_not_sent_again_at_once(world: World) -> None:
+    """Linux would drop the acknowledgement of bytes that it has not sent yet, and wait for ever."""
+    world.connect(socket.AF_INET)
+    with world.spaces["nic0"].inside():
+        os.system("ip route replace default dev tun0 initcwnd 2")
+    try:
+        world.pass_in = False  # all is delivered, and no acknowledgement comes back
+        world.app_end.to_send = 13_000
+        world.until(lambda: world.peer_end.got_bytes == 13_000)
+        assert len(peek(world).sent) == 13_000
+        world.move("nic0", resend=True)
+        assert len(peek(world).sent) == 13_000
+        world.engines["nic0"].thaw(world.connection, MAC)
+        finish(world)
+    finally:
+        with world.spaces["nic0"].inside():
+            os.system("ip route replace default dev tun0 initcwnd 256")
+
+
+# -- ends -------------------------------------------------------------------------------------------------------------
+
+
+@FAMILIES
+@pytest.mark.parametrize("first", ["application", "peer"])
+def test_a_late_segment_after_the_end(world: World, family: int, first: str) -> None:
+    """TIME-WAIT, where we were the first to close, answers it; else it meets silence. Never an RST."""
+    world.connect(family)
+    tour(world, 10_000)
+    world.move("nic1")
+    one, other = (world.app_end, world.peer_end) if first == "application" else (world.peer_end, world.app_end)
+    one.wants_end = True
+    world.until(lambda: other.got_end)
+    finish(world)
+    assert states(world, "nic1") == ["closing"]
+    assert world.doors["nic1"].log[-1] == f"ended {first == 'application'}"
+    out = world.waiting_out
+    world.pass_out = False
+    with world.peer_space.inside():
+        ghost = segment._header(world.connection, 6, 20)
+        tcp = bytearray(20)
+        tcp[0:2], tcp[2:4] = world.connection.sport.to_bytes(2), world.connection.dport.to_bytes(2)
+        tcp[12], tcp[13] = 5 << 4, ACK | 1
+        pseudo = ghost[8:40] + (20).to_bytes(4) + (6).to_bytes(4) if family == socket.AF_INET6 else b""
+        pseudo = pseudo or ghost[12:20] + b"\0\6" + (20).to_bytes(2)
+        tcp[16:18] = segment._sum(pseudo + bytes(tcp)).to_bytes(2)
+        if family == socket.AF_INET:
+            head = bytearray(ghost)
+            head[10:12] = segment._sum(ghost).to_bytes(2)
+            ghost = bytes(head)
+    os.write(world.spaces["nic1"].fd, ghost + bytes(tcp))
+    world.settle()
+    answers = [flags_of(packet) for packet in (out or world.waiting_out)]
+    assert answers == ([ACK] if first == "application" else [])
+    with pytest.raises(repair.CannotMove, match="TIME-WAIT"):
+        world.engines["nic1"].save(world.connection, MAC)
+    # After a minute nothing is left of it.
+    (seconds, done) = world.loops["nic1"].timers[-1]
+    assert seconds == TIME_WAIT
+    done()
+    assert states(world, "nic1") == []
+    assert world.doors["nic1"].log[-1] == "left"
+
+
+def test_invalidated_it_is_gone_and_only_the_application_hears_of_it(world: World) -> None:
+    connection = world.connect(socket.AF_INET)
+    world.move("nic0")
+    sent = []
+    world.settle()
+    world.pass_out = False
+    world.engines["nic0"].invalidate(connection)
+    world.settle()
+    sent = world.waiting_out
+    assert sent == []
+    assert states(world, "nic0") == []
+    assert world.events[-1] == ("nic0", "closed", {"reason": "invalidated", "linger_s": 0.0})
+    assert world.app.recv(1) == b""
+
+
+def test_a_reset_by_the_peer_is_told(world: World) -> None:
+    world.connect(socket.AF_INET)
+    world.move("nic0")
+    world.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    world.peer.close()
+    deadline = time.monotonic() + 2
+    while not world.events:
+        assert time.monotonic() < deadline
+        world.deliver()
+        world.loops["nic0"].turn()
+    place, event, facts = world.events[-1]
+    assert (place, event, facts["reason"]) == ("nic0", "closed", "peer: Connection reset by peer")
+    assert world.doors["nic0"].log[-1] == "ended False"
+
+
+def test_urgent_data_asks_for_an_upload_and_is_a_byte_of_the_stream(world: World) -> None:
+    world.connect(socket.AF_INET)
+    world.move("nic0")
+    world.peer_end.to_send = 5000
+    world.settle()
+    world.pass_in = False
+    world.peer.send(b"!", socket.MSG_OOB)
+    world.peer_end.sent.update(b"!")
+    world.peer_end.to_send = 5000
+    world.settle()
+    world.pass_in = True
+    world.deliver()
+    with pytest.raises(repair.CannotMove, match="urgent data pending"):
+        world.move("host")
+    world.pass_in = True
+    world.until(lambda: world.app_end.got_bytes == 10_001)
+    assert [one for one in world.events if one[1] == "upload_requested"] == [
+        ("nic0", "upload_requested", {"reason": "urgent_data"})
+    ]
+    world.move("host")
+    finish(world)
+
+
+def test_out_of_order_bytes_are_lost_and_said_to_be(world: World) -> None:
+    world.connect(socket.AF_INET)
+    world.peer_end.to_send = 3000
+    world.settle()
+    world.pass_in = False
+    world.peer_end.to_send = 5 * 1448
+    world.peer_end.turn(world.peer)
+    world.deliver()
+    first, *rest = world.waiting_in
+    for packet in rest:
+        os.write(world.spaces["host"].fd, packet)
+    facts = world.move("nic0")
+    assert facts["lost_state"]["out_of_order_segments"] >= 1
+    assert facts["lost_state"]["out_of_order_memory"] > 1448
+    os.write(world.spaces["nic0"].fd, first)
+    finish(world)
+
+
+def test_release_opens_no_doors_of_what_has_ended(world: World) -> None:
+    """The agent's word may come when all is over."""
+    connection = world.connect(socket.AF_INET)
+    world.move("nic0")
+    finish(world)
+    log = list(world.doors["nic0"].log)
+    world.engines["nic0"].joined(connection)
+    assert world.doors["nic0"].log == log
+    assert state(world.peer) == 7

@@ -1,0 +1,207 @@
+"""An engine obeys the verbs of docs/verbs.md, as an agent says them, and survives what is none."""
+
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import host_agent.engine
+from host_agent.context import Context
+from host_agent.engine import Engine
+from host_agent.limits import Limits
+from host_agent.verbs import VERSION, Link, Message, PeerGone
+from tests.kernel.moves import both_send, finish
+from tests.kernel.world import MAC, StepLoop, World
+
+pytestmark = pytest.mark.kernel
+
+
+class Conversation:
+    """An engine in the world's nic0, and agents that come and go."""
+
+    def __init__(self, world: World, engine: Engine, path: Path):
+        self.world, self.engine, self._path, self._id = world, engine, path, 0
+        world.engines["nic0"], world.loops["nic0"] = engine._holding, engine.loop  # type: ignore[assignment]
+        self.connect()
+
+    def connect(self, version: int = VERSION) -> None:
+        s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        s.connect(str(self._path))
+        self.link = Link(s)
+        self.link.send(Message("hello", {"version": version}))
+
+    def hear(self) -> list[Message]:
+        with self.world.spaces["nic0"].inside():
+            for _ in range(3):
+                self.engine.loop.turn()  # type: ignore[attr-defined]
+        return list(self.link.receive())
+
+    def ends(self) -> None:
+        """The engine hangs up."""
+        with pytest.raises(PeerGone, match="closed"):
+            [self.hear() for _ in range(2)]
+
+    def ask(self, verb: str, body: bytes = b"", channel: int | None = None, **fields: Any) -> Message:
+        self._id += 1
+        self.link.send(Message(verb, {"id": self._id, **fields}, body, channel))
+        (reply,) = (one for one in self.hear() if one.verb == "reply")
+        assert reply.fields["re"] == self._id
+        return reply
+
+    def tell(self, verb: str, **fields: Any) -> list[Message]:
+        self.link.send(Message(verb, fields))
+        return self.hear()
+
+
+@pytest.fixture
+def talk(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Conversation]:
+    monkeypatch.setattr(host_agent.engine, "Loop", StepLoop)
+    monkeypatch.setattr(host_agent.engine, "emit", lambda *a, **k: None)
+    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as control:
+        path = Path(directory) / "nic0.sock"
+        control.bind(str(path))
+        control.listen(1)
+        features = frozenset({"ipv4", "timestamps", "sack"})
+        yield Conversation(world, Engine("nic0", control, world.doors["nic0"], Limits(2, features)), path)  # type: ignore
+    world.loops["nic0"] = StepLoop()
+
+
+def offload(talk: Conversation, world: World) -> None:
+    """By the verbs of docs/verbs.md, as an agent would."""
+    _, packed, channel = world.engines["host"].save(world.connection, MAC)
+    assert "error" not in talk.ask("restore", packed, channel, resend=False, probe=False).fields
+    world.engines["host"].discard(world.connection)
+    talk.tell("release", connection=world.connection)
+    world.owner = "nic0"
+
+
+def test_it_introduces_itself(talk: Conversation) -> None:
+    (ready,) = talk.hear()
+    expected = {"version": VERSION, "name": "nic0", "capacity": 2, "features": ["ipv4", "sack", "timestamps"]}
+    assert (ready.verb, ready.fields) == ("ready", expected)
+
+
+def test_an_agent_that_dies_in_the_middle_loses_nothing(talk: Conversation, world: World) -> None:
+    world.connect(socket.AF_INET)
+    both_send(world, 300_000)
+    world.step()
+    offload(talk, world)
+    both_send(world, 300_000)
+    world.step()
+    saved = talk.ask("save", connection=world.connection, next_hop=MAC.hex())
+    assert saved.channel is not None
+    os.close(saved.channel)  # as the kernel does with all that a dead agent had
+    talk.link.close()
+    world.settle()
+    talk.connect()
+    found = talk.ask("query").fields["connections"]
+    assert [(one["connection"], one["state"]) for one in found] == [(list(world.connection), "frozen")]
+    assert "error" not in talk.ask("thaw", connection=world.connection, next_hop=MAC.hex()).fields
+    assert [one["state"] for one in talk.ask("query").fields["connections"]] == ["live"]
+    talk.link.close()
+    finish_there(world)
+
+
+def finish_there(world: World) -> None:
+    for end in (world.app_end, world.peer_end):
+        end.wants_end = True
+    world.until(lambda: world.app_end.got_end and world.peer_end.got_end)
+    assert world.app_end.got.digest() == world.peer_end.sent.digest()
+    assert world.peer_end.got.digest() == world.app_end.sent.digest()
+    assert world.resets == 0
+
+
+def test_what_a_save_replies(talk: Conversation, world: World) -> None:
+    world.connect(socket.AF_INET)
+    offload(talk, world)
+    world.pass_out = world.pass_in = False
+    world.app_end.to_send = 5000
+    world.settle()
+    saved = talk.ask("save", connection=world.connection, next_hop=MAC.hex())
+    context, fields = Context.unpack(saved.body), saved.fields
+    assert fields["seq"]["snd_nxt"] == (fields["seq"]["snd_una"] + 5000) % 2**32
+    assert fields["seq"]["rcv_nxt"] == context.rcv_nxt
+    assert fields["seq"]["snd_wnd"] == context.window.snd_wnd > 5000
+    assert fields["seq"]["rcv_wnd"] == context.window.rcv_wnd
+    assert (fields["bytes_out"], fields["retransmits"], fields["state"]) == (5000, 0, "ESTABLISHED")
+    assert fields["lost_state"]["cwnd"] >= 10
+    assert saved.channel is not None
+    os.close(saved.channel)
+    assert talk.tell("discard", connection=world.connection) == []
+    assert talk.ask("query").fields["connections"] == []
+
+
+def test_statistics_and_update(talk: Conversation, world: World) -> None:
+    world.connect(socket.AF_INET)
+    offload(talk, world)
+    both_send(world, 10_000)
+    world.until(lambda: world.app_end.got_bytes == world.peer_end.got_bytes == 10_000)
+    (one,) = talk.ask("statistics").fields["connections"]
+    assert (one["connection"], one["bytes_in"], one["bytes_out"]) == (list(world.connection), 10_000, 10_000)
+    hop = "0200000000bb"
+    talk.tell("update", connection=None, src=world.connection.src, next_hop=hop)
+    talk.tell("update", connection=world.connection, src=None, next_hop=hop, mtu=1400)
+    talk.tell("update", connection=None, src="10.9.9.9", next_hop=hop)
+    assert world.doors["nic0"].log[-3:] == [f"update 1 {hop}", f"update 1 {hop}", f"update 0 {hop}"]
+    talk.tell("invalidate", connection=world.connection)
+    assert talk.ask("query").fields["connections"] == []
+
+
+def test_a_refusal_brings_the_channel_back(talk: Conversation, world: World) -> None:
+    connection = world.connect(socket.AF_INET6)
+    _, packed, channel = world.engines["host"].save(connection, MAC)
+    answer = talk.ask("restore", packed, channel, resend=False, probe=False)
+    assert answer.fields["reason"] == "feature:ipv6"
+    assert answer.channel is not None
+    os.close(answer.channel)
+    assert talk.ask("thaw", connection=connection, next_hop=MAC.hex()).fields["reason"] == "context"
+    assert "no such connection" in talk.ask("save", connection=connection, next_hop=MAC.hex()).fields["error"]
+    world.engines["host"].thaw(connection, MAC)
+    finish(world)
+
+
+@pytest.mark.parametrize("version", [VERSION - 1, VERSION + 1, None, "2"])
+def test_another_version_is_not_served(talk: Conversation, version: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    talk.hear()
+    talk.connect(version)
+    talk.ends()
+    assert f"version {version}, this engine {VERSION}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("verb", "fields"),
+    [
+        ("save", {}),
+        ("save", {"id": 1, "connection": ["10.0.0.1"], "next_hop": "020000000001"}),
+        ("save", {"id": 1, "connection": ["10.0.0.1", 70000, "10.0.0.2", 1], "next_hop": "020000000001"}),
+        ("save", {"id": 1, "connection": ["x", 1, "y", 2], "next_hop": "020000000001"}),
+        ("thaw", {"id": 1, "connection": ["10.0.0.1", 1, "10.0.0.2", 2], "next_hop": "02"}),
+        ("restore", {"id": 1, "resend": False, "probe": False}),
+        ("restore", {"id": 1}),
+        ("release", {"connection": 5}),
+        ("update", {"connection": None, "src": "10.0.0.1", "next_hop": "zz"}),
+        ("query", {}),
+        ("dance", {}),
+    ],
+)
+def test_a_wrong_request_ends_the_conversation_and_not_the_engine(
+    talk: Conversation, verb: str, fields: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    talk.link.send(Message(verb, fields))
+    talk.ends()
+    assert capsys.readouterr().err.count("\n") == 1
+    talk.connect()
+    assert talk.ask("query").fields["connections"] == []
+
+
+def test_nothing_is_done_before_hello(talk: Conversation, world: World) -> None:
+    talk.hear()
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    s.connect(str(talk._path))
+    talk.link = Link(s)
+    talk.link.send(Message("query", {"id": 1}))
+    talk.ends()

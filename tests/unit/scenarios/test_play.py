@@ -1,0 +1,139 @@
+"""What each step does to the network, the processes and the agent, with a bench that only takes notes."""
+
+import pytest
+
+from scenarios import play
+from scenarios.load import load
+from scenarios.play import Play
+from scenarios.processes import RunError
+from scenarios.references import topology_of
+
+TEXT = """\
+scenario: s
+about: A.
+services: {files: {listen: 8080}}
+traffic: {t: {client: c1, service: files, receive: 1MB}}
+timeline: [STEPS]
+expect: [t.intact]
+"""
+RECORD = {"src": "10.0.0.11", "sport": 4, "dst": "10.0.0.1", "dport": 8080, "nic": "nic1", "offloaded": True}
+
+
+class Notes:
+    """Stands for the network and the child processes: every call is a note."""
+
+    def __init__(self, notes: list[str]) -> None:
+        self._notes = notes
+
+    def __getattr__(self, name: str):
+        return lambda *words: self._notes.append(" ".join([name, *(str(getattr(w, "name", w)) for w in words)]))
+
+
+class Bench:
+    """A bench whose only traffic is connected and offloaded to nic1, and is done when all steps are."""
+
+    def __init__(self, steps: str) -> None:
+        self.scenario = load(TEXT.replace("STEPS", steps), "s.yaml")
+        self.topology = topology_of(self.scenario)
+        self.notes: list[str] = []
+        self.network = self.children = Notes(self.notes)
+        self.connections = {"t": [("10.0.0.11", 4, "10.0.0.1", 8080)]}
+        self.ever_offloaded = {("10.0.0.11", 4, "10.0.0.1", 8080)}
+        self.asked = self.looked = 0
+        self.answers: list[list[str]] = [[]]
+
+    @property
+    def done(self) -> set[str]:
+        return {"t"} if self.play.timeline.finished else set()
+
+    def records(self):
+        self.asked += 1
+        return {"t": [RECORD | {"offloaded": self.asked < 20}]}
+
+    def differences(self) -> tuple[int, list[str]]:
+        return 1, self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    def seen(self, who: str, event: str) -> bool:
+        self.looked += 1
+        return self.looked > 3
+
+    def look(self) -> None: ...
+
+    def emit(self, event: str, **keys: object) -> None:
+        if event == "records_checked":
+            self.notes.append(f"checked {keys['differences']}")
+
+    def __getattr__(self, name: str):
+        return getattr(Notes(self.notes), name)
+
+    def run(self) -> list[str]:
+        self.play = Play(self)  # type: ignore[arg-type]
+        self.play.run()
+        return self.notes[1:]  # without start_traffic
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch):
+    """Nothing here takes time."""
+    for name in ("RECORDS_S", "POLL_S", "CHECK_S"):
+        monkeypatch.setattr(play, name, 0.001)
+
+
+def step(text: str) -> list[str]:
+    return Bench("{at: 0s, do: " + text + "}").run()
+
+
+def test_links():
+    assert step("link_down, nic: carrying(t)") == ["link_down nic1"]
+    assert step("all_links_down") == ["all_links_down"]
+    assert step("link_flap, nic: nic2, times: 2, down: 1ms, up: 1ms") == [
+        *("link_down nic2", "link_up nic2", "link_down nic2", "link_up nic2"),
+    ]
+
+
+def test_an_adapter_dies_with_its_engine_and_comes_back_behind_it():
+    bench = Bench("{at: 0s, do: adapter_failure, nic: nic1}, {at: 0s, do: adapter_return, nic: last}")
+    assert bench.run() == [
+        *("send nic1 SIGSTOP", "adapter_failure nic1", "kill nic1"),
+        *("adapter_replace nic1", "restart nic1", "adapter_return nic1"),
+    ]
+
+
+def test_the_agent_is_back_before_the_next_step():
+    bench = Bench("{at: 0s, do: kill_agent}, {at: 0s, do: link_down, nic: nic0}")
+    assert bench.run() == ["kill agent", "restart agent", "link_down nic0"]
+    assert bench.looked > 3
+
+
+def test_with_a_time_the_timeline_goes_on_without_the_agent():
+    bench = Bench("{at: 0s, do: kill_agent, after: 5ms}, {at: 0s, do: link_down, nic: nic0}")
+    assert bench.run() == ["kill agent", "link_down nic0", "restart agent"]
+
+
+def test_a_nic_is_drained_before_it_is_unplugged():
+    bench = Bench("{at: 0s, do: remove_nic, nic: nic1}")
+    assert bench.run() == ["membership remove_nic nic1", "link_down nic1"]
+    assert bench.asked >= 20
+
+
+def test_commands():
+    assert step("upload, connection: t") == ["command upload t None"]
+    assert step("reload, connection: t, nic: nic2") == ["command reload t nic2"]
+    assert step("rehash, connection: t, to: nic0") == ["rehash t nic0"]
+
+
+def test_records_are_compared_until_they_agree():
+    bench = Bench("{at: 0s, do: check_records}")
+    bench.answers = [["on its way"], ["on its way"], []]
+    assert bench.run() == ["checked 0"]
+    bench = Bench("{at: 0s, do: check_records, limit: 10ms}")
+    bench.answers = [["wrong"]]
+    assert bench.run() == ["checked 1"]
+
+
+def test_a_process_that_never_gets_ready_is_named(monkeypatch):
+    monkeypatch.setattr(play, "READY_S", 0.01)
+    bench = Bench("{at: 0s, do: kill_agent}")
+    bench.looked = -1_000_000
+    with pytest.raises(RunError, match=r"agent was not ready again within 0.01 s"):
+        bench.run()
