@@ -100,8 +100,9 @@ def _check(result: int, what: str) -> int:
 class Map:
     """One BPF map by descriptor. Keys and values are bytes of the map's exact sizes."""
 
-    def __init__(self, fd: int, key_size: int, value_size: int):
+    def __init__(self, fd: int, key_size: int, value_size: int, owner: BpfObject | None = None):
         self.fd = fd
+        self._owner = owner  # whose descriptor it is, kept for as long as we are
         self._lib = _libbpf()
         self._key_size, self._value_size = key_size, value_size
         self._value = ctypes.create_string_buffer(value_size)
@@ -213,8 +214,9 @@ INGRESS, EGRESS = 1, 2  # enum bpf_tc_attach_point
 class Program:
     """One loaded BPF program by descriptor."""
 
-    def __init__(self, fd: int, name: str):
+    def __init__(self, fd: int, name: str, owner: BpfObject | None = None):
         self.fd, self.name = fd, name
+        self._owner = owner
 
     def attach(self, interface: str, where: int) -> None:
         """To the clsact hook of an interface of this network namespace; where is INGRESS or EGRESS."""
@@ -247,6 +249,7 @@ class BpfObject:
     """A compiled BPF object, loaded. Raises KernelError with libbpf's last word when the kernel refuses it."""
 
     def __init__(self, path: Path, max_entries: dict[str, int] | None = None):
+        self._object = None
         self._lib = _libbpf()
         self._object = self._lib.bpf_object__open_file(str(path).encode(), None)
         if not self._object:
@@ -258,11 +261,16 @@ class BpfObject:
 
     def map(self, name: str, key_size: int, value_size: int) -> Map:
         found = self._lib.bpf_object__find_map_by_name(self._object, name.encode())
-        return Map(_check(self._lib.bpf_map__fd(found), name), key_size, value_size)
+        return Map(_check(self._lib.bpf_map__fd(found), name), key_size, value_size, self)
 
     def program(self, name: str) -> Program:
         found = self._lib.bpf_object__find_program_by_name(self._object, name.encode())
-        return Program(_check(self._lib.bpf_program__fd(found), name), name)
+        return Program(_check(self._lib.bpf_program__fd(found), name), name, self)
+
+    def __del__(self) -> None:
+        """Closes all its descriptors; what is attached or pinned stays."""
+        if self._object:
+            self._lib.bpf_object__close(self._object)
 
 
 def pin(fd: int, path: Path) -> None:

@@ -51,8 +51,10 @@ def _put_right(records: Records, connection: Connection, wanted: Record) -> None
 
 def _answer(place: int, peer: EnginePeer, other: Callable[[int, Message], None]) -> dict[Connection, str]:
     deadline = time.monotonic() + LIMIT
+    readable = select.poll()
+    readable.register(peer.fd, select.POLLIN)
     while True:
-        select.select([peer.fd], [], [], max(0.0, deadline - time.monotonic()))
+        readable.poll(1000 * max(0.0, deadline - time.monotonic()))
         for message in peer.receive():
             if message.verb == "reply" and message.fields["re"] == 0:
                 return {Connection(*c["connection"]): c["state"] for c in message.fields["connections"]}

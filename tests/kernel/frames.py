@@ -83,7 +83,9 @@ class Port:
     def next(self, limit: float = LIMIT) -> bytes | None:
         """The next frame that comes in, None if none does."""
         deadline = time.monotonic() + limit
-        while select.select([self._socket], [], [], max(0.0, deadline - time.monotonic()))[0]:
+        readable = select.poll()  # select() takes no descriptor above 1023
+        readable.register(self._socket, select.POLLIN)
+        while readable.poll(1000 * max(0.0, deadline - time.monotonic())):
             frame, (_, _, kind, *_) = self._socket.recvfrom(65536)
             if kind != socket.PACKET_OUTGOING:
                 return frame
