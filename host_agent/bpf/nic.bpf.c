@@ -69,6 +69,8 @@ static __always_inline bool take(struct __sk_buff *skb, struct nic_ports *p, __u
 			bpf_map_delete_elem(&offloads, &f.id);
 		return false;
 	}
+	/* The neighbour is whoever brings the frames: a router whose MAC changes is answered at its new one. */
+	__builtin_memcpy(s->next_hop, f.peer_mac, ETH_ALEN);
 	add(&s->frames_in, 1);
 	add(&s->bytes_in, skb->len);
 	s->last_seen = bpf_ktime_get_ns();

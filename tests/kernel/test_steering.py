@@ -24,7 +24,8 @@ from tests.kernel.frames import V4, V6, Port, cables, map_sizes, segment, silenc
 
 pytestmark = pytest.mark.kernel
 
-NEXT_HOP = bytes.fromhex("02000000aa01")
+ROUTER = "02:00:00:00:aa:01"  # it brings the frames; segments to the peer are written with another MAC, to be replaced
+NEXT_HOP = bytes.fromhex(ROUTER.replace(":", ""))
 LAST = bytes(Ether(dst="ff:ff:ff:ff:ff:ff", type=0x88B5) / b"last")  # IEEE 802: for local experiments
 CONNECTIONS = pytest.mark.parametrize("connection", [V4, V6], ids=["ipv4", "ipv6"])
 
@@ -93,7 +94,7 @@ def test_doors(nic: Nic, stage: str, connection: Connection) -> None:
     for one in (connection, connection._replace(sport=1)):
         doors = OPEN[stage] if one == connection else set()
         for door in ("wire_in", "bus_in", "out"):
-            frame = segment(one, payload=b"x", outbound=door == "out")
+            frame = segment(one, payload=b"x", outbound=True) if door == "out" else segment(one, mac=ROUTER)
             own = {"own_out" if door == "out" else "own_in": 1}
             assert nic(door, frame) == (own if door in doors else shut[door]), door
             if door == "out":
@@ -178,6 +179,19 @@ def test_a_syn_that_reuses_an_identifier_belongs_to_the_host_with_all_that_follo
     assert nic.steering.seen(connection) is None
 
 
+@CONNECTIONS
+@pytest.mark.parametrize("door", ["wire_in", "bus_in"])
+def test_a_neighbour_whose_mac_changes_is_answered_at_its_new_one(nic: Nic, connection: Connection, door: str) -> None:
+    """It travels with the context, and the next frame from it says where it is now."""
+    nic.stage(connection, "joined")
+    answer = segment(connection, outbound=True)
+    nic("out", answer)
+    nic(door, segment(connection, mac="02:00:00:00:bb:03"))
+    nic("out", answer)
+    there = bytes.fromhex("02000000bb03") + answer[6:]
+    assert nic.left_by("wirep") == [NEXT_HOP + answer[6:], there]
+
+
 def test_a_new_neighbour(nic: Nic) -> None:
     """For those connections only that are named and here; nothing is counted anew."""
     other = V4._replace(sport=1)
@@ -198,7 +212,7 @@ def test_a_new_neighbour(nic: Nic) -> None:
 
 def test_the_entry_counts_frames_and_bytes(nic: Nic) -> None:
     nic.stage(V4, "joined")
-    inward, outward = segment(V4, payload=b"x" * 100), segment(V4, payload=b"y" * 10, outbound=True)
+    inward, outward = segment(V4, payload=b"x" * 100, mac=ROUTER), segment(V4, payload=b"y", outbound=True)
     for door, frame in (("wire_in", inward), ("bus_in", inward), ("out", outward)):
         nic(door, frame)
     _, hop, *counted, _ = steering._STEER.unpack(nic.steering._offloads.get(steering.key_of(V4)))
