@@ -20,7 +20,7 @@ HOLD_DOWN = 0.1
 """Seconds after a connection left a NIC during which its frames there are late ones, not a new choice of the switch.
 It covers what can still be queued on the old link; such frames are forwarded all the same."""
 
-FAULT_WINDOW = 0.5
+FAULT_WINDOW = 3.0
 """Seconds after a link died during which a move takes what is in flight for lost. The guess at a NIC may have been
 wrong and its first burst may not have come through; sending it twice costs little, a retransmission timeout much."""
 

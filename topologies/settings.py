@@ -18,7 +18,7 @@ _NO_SOLICITATION = {"mcast_solicit": 0, "ucast_solicit": 0, "app_solicit": 0}
 
 _HOP4, _HOP6, _HOP_MAC = "169.254.0.1", "fe80::1", "02:00:00:00:00:fe"
 
-INITIAL_WINDOW = 256
+INITIAL_WINDOW = 1024
 """Segments that a NIC's TCP may send at first. A context carries no congestion window, and what was in flight
 on a link that died must go out again whole: the peer may already acknowledge the last of it, and an
 acknowledgement of what was not yet sent is dropped (net/ipv4/tcp_input.c, tcp_ack)."""
