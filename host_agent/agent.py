@@ -149,7 +149,6 @@ class Agent:
                 self._link(place, up=message.fields["up"])
             case "accepted":
                 connection = Connection(*message.fields["connection"])
-                self.custody.tracker.of(connection).service = message.fields["service"]
                 if self.config.offload.of(connection.dport).after_bytes == 0:
                     self.custody.offload(connection)
             case "closed":

@@ -56,7 +56,7 @@ class Custody:
 
     def _living(self) -> policy.Records:
         """All records but those of offloaded connections that have ended: what is left, a TIME-WAIT, cannot move."""
-        return [(c, r) for c, r in self._records.all() if not (r.offloaded and self.tracker.of(c).ended)]
+        return [(c, r) for c, r in self._records.all() if not (r.offloaded and self.tracker.ended(c))]
 
     def link_down(self, nic: int) -> None:
         self._carry_out(self._on_link_down(nic, self._living()), nic)
@@ -68,7 +68,7 @@ class Custody:
 
     def adapter_failed(self, nic: int) -> None:
         for connection, record in list(self._records.all()):
-            if record.nic == nic and self.tracker.of(connection).ended:
+            if record.nic == nic and self.tracker.ended(connection):
                 self._remove(connection)
         self._carry_out(policy.on_adapter_failure(nic, self._living()), nic)
 

@@ -24,7 +24,6 @@ class Tracked:
     RST that was only seen to pass is no proof of that."""
 
     history: History = field(default_factory=History)
-    service: str = ""
     last: Record | None = None
     base: int | None = None
     leaked: int = 0
@@ -56,6 +55,10 @@ class Tracker:
 
     def of(self, connection: Connection) -> Tracked:
         return self._tracked.setdefault(connection, Tracked())
+
+    def ended(self, connection: Connection) -> bool:
+        known = self._tracked.get(connection)
+        return known is not None and known.ended
 
     def forget(self, connection: Connection) -> None:
         """Another connection has its identifier."""
