@@ -65,22 +65,26 @@ class Outcome:
     reason: str = ""
 
 
-def parse(text: str, traffic: Sequence[str]) -> Expectation:
-    """Read one expectation about the named traffic. Raises ExpectationError."""
+Subjects = Mapping[str, str]
+"""What an expectation may be about: its name → traffic, nic, switch or run (`vocabulary.SUBJECTS`)."""
+
+
+def parse(text: str, subjects: Subjects) -> Expectation:
+    """Read one expectation about these subjects. Raises ExpectationError."""
     if len(text) > LONGEST:
         raise ExpectationError(f"longer than {LONGEST} characters; write it as several expectations")
     tree = _tree(_numbers(text))
     names: dict[str, tuple[str, ...]] = {}
-    kind = _kind(tree, traffic, names)
+    kind = _kind(tree, subjects, names)
     if kind != "truth":
         raise ExpectationError(f"`{text}` is a {kind}, not true or false; compare it, for example `{text} >= 1`")
     if not names:
-        raise ExpectationError(f"`{text}` measures nothing; name a measurement such as {_example(traffic)}")
+        raise ExpectationError(f"`{text}` measures nothing; name a measurement such as {_example(subjects)}")
     return Expectation(text, tree, names)
 
 
 def evaluate(expectation: Expectation, measurements: Mapping[str, Any]) -> Outcome:
-    """Judge one expectation over `measurements` (traffic name or `run` → measurement → value)."""
+    """Judge one expectation over `measurements` (subject → measurement → value)."""
     values = {name: _look_up(path, measurements) for name, path in expectation.names.items()}
     # Shown under the measurement's full name, which says the unit.
     measured = {".".join(path): values[name] for name, path in expectation.names.items()}
@@ -139,12 +143,12 @@ def _path(node: ast.expr) -> tuple[str, ...] | None:
     return None
 
 
-def _kind(node: ast.expr, traffic: Sequence[str], names: dict[str, tuple[str, ...]]) -> Kind:
+def _kind(node: ast.expr, subjects: Subjects, names: dict[str, tuple[str, ...]]) -> Kind:
     """The kind of a tree's value, checking it on the way and collecting the measurements it names."""
     if quantity := _quantity(node):
         return quantity[0]
     if path := _path(node):
-        resolved, kind = _resolve(path, traffic)
+        resolved, kind = _resolve(path, subjects)
         names[".".join(path)] = resolved
         return kind
     match node:
@@ -153,17 +157,17 @@ def _kind(node: ast.expr, traffic: Sequence[str], names: dict[str, tuple[str, ..
         case ast.Constant(value=int() | float()):
             return "number"
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return _no_truth(_kind(operand, traffic, names), "-")
+            return _no_truth(_kind(operand, subjects, names), "-")
         case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return _only_truth(_kind(operand, traffic, names), "not")
+            return _only_truth(_kind(operand, subjects, names), "not")
         case ast.BoolOp(op=op, values=values):
             for value in values:
-                _only_truth(_kind(value, traffic, names), "and" if isinstance(op, ast.And) else "or")
+                _only_truth(_kind(value, subjects, names), "and" if isinstance(op, ast.And) else "or")
             return "truth"
         case ast.BinOp(op=op, left=left, right=right) if type(op) in _ARITHMETIC:
-            return _combine(_ARITHMETIC[type(op)][0], _kind(left, traffic, names), _kind(right, traffic, names))
+            return _combine(_ARITHMETIC[type(op)][0], _kind(left, subjects, names), _kind(right, subjects, names))
         case ast.Compare(left=left, ops=ops, comparators=comparators) if all(type(op) in _COMPARISONS for op in ops):
-            kinds = [_kind(side, traffic, names) for side in (left, *comparators)]
+            kinds = [_kind(side, subjects, names) for side in (left, *comparators)]
             for one, other in pairwise(kinds):
                 _alike(one, other)
             return "truth"
@@ -213,13 +217,13 @@ def _combine(sign: str, one: Kind, other: Kind) -> Kind:
     raise ExpectationError(f"a {one} {sign} a {other} means nothing here")
 
 
-def _resolve(path: tuple[str, ...], traffic: Sequence[str]) -> tuple[tuple[str, ...], Kind]:
+def _resolve(path: tuple[str, ...], subjects: Subjects) -> tuple[tuple[str, ...], Kind]:
     """`download.longest_stall` → (("download", "longest_stall_ms"), "duration"). Raises ExpectationError."""
     head, *rest = path
-    if head not in (*traffic, "run"):
-        raise ExpectationError(f"`{head}` is no traffic of this scenario{nearest(head, (*traffic, 'run'))}")
-    names = vocabulary.RUN if head == "run" else vocabulary.TRAFFIC
-    if head != "run" and len(rest) == 2 and rest[0] in vocabulary.TABLES:
+    if head not in subjects:
+        raise ExpectationError(f"`{head}` is no traffic of this scenario{nearest(head, list(subjects))}")
+    names = vocabulary.SUBJECTS[subjects[head]]
+    if subjects[head] == "traffic" and len(rest) == 2 and rest[0] in vocabulary.TABLES:
         words, called = vocabulary.TABLES[rest[0]]
         if rest[1] not in words:
             raise ExpectationError(f"`{rest[1]}` is no {called}{nearest(rest[1], words)}")
@@ -248,7 +252,8 @@ def _unnumbered(word: str) -> str:
     return "".join(letter for letter in word if not letter.isdigit())
 
 
-def _example(traffic: Sequence[str]) -> str:
+def _example(subjects: Subjects) -> str:
+    traffic = [name for name, kind in subjects.items() if kind == "traffic"]
     return f"{traffic[0]}.intact" if traffic else "run.bring_up"
 
 

@@ -16,14 +16,22 @@ from topologies.shapes import SHAPES
 Place = tuple[str | int, ...]
 Complaint = tuple[Place, str]
 
-RESERVED = ("run",)
-"""Names an expectation uses for something else than traffic."""
+RESERVED = ("run", "all", "any")
+"""Names an expectation uses for something else than traffic; the NICs' and switches' are others."""
 
 
 def topology_of(scenario: Scenario) -> Topology:
     """The network the scenario asks for. Raises TopologyError."""
     network = scenario.network
     return SHAPES[network.shape](nics=network.nics, clients=network.clients, rate_bps=network.rate, rates=network.rates)
+
+
+def subjects_of(scenario: Scenario) -> dict[str, str]:
+    """What an expectation may be about: name → its kind. Raises TopologyError."""
+    topology = topology_of(scenario)
+    subjects = dict.fromkeys(scenario.traffic, "traffic") | {"run": "run"}
+    subjects |= {nic.name: "nic" for nic in topology.nics}
+    return subjects | {topology.switch.name: "switch"}
 
 
 def complaints(scenario: Scenario) -> list[Complaint]:
@@ -37,16 +45,16 @@ def complaints(scenario: Scenario) -> list[Complaint]:
     found: list[Complaint] = []
     found += _team(scenario, nics)
     found += _services(scenario, [team.name for team in topology.teams])
-    found += _traffic(scenario, clients)
+    found += _traffic(scenario, clients, [*(nic.name for nic in topology.nics), topology.switch.name])
     for index, client in enumerate(scenario.captures):
         if client not in clients:
             found.append((("captures", index), f"`{client}` is no client of this network{nearest(client, clients)}"))
     for index in range(len(scenario.timeline)):
         found += _step(scenario, index, nics, [*topology.nodes, topology.switch.name])
-    names = list(scenario.traffic)
+    subjects = subjects_of(scenario)
     for index, text in enumerate(scenario.expect):
         try:
-            expect.parse(text, names)
+            expect.parse(text, subjects)
         except expect.ExpectationError as error:
             found.append((("expect", index), str(error)))
     return found
@@ -90,10 +98,10 @@ def _services(scenario: Scenario, teams: Sequence[str]) -> Iterator[Complaint]:
             )
 
 
-def _traffic(scenario: Scenario, clients: Sequence[str]) -> Iterator[Complaint]:
+def _traffic(scenario: Scenario, clients: Sequence[str], taken: Sequence[str]) -> Iterator[Complaint]:
     for name, traffic in scenario.traffic.items():
         place = ("traffic", name)
-        if name in RESERVED or keyword.iskeyword(name):
+        if name in (*RESERVED, *taken) or keyword.iskeyword(name):
             yield place, f"`{name}` means something else in expectations; choose another name"
         if traffic.client not in clients:
             reason = f"`{traffic.client}` is no client of this network{nearest(traffic.client, clients)}"

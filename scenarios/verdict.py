@@ -8,6 +8,7 @@ from typing import Any
 
 from scenarios import expect
 from scenarios.measure import Event, measure
+from scenarios.references import subjects_of
 from scenarios.schema import Scenario
 
 Result = dict[str, Any]
@@ -19,12 +20,13 @@ def judge(scenario: Scenario, events: Sequence[Event], environment: Mapping[str,
     """The result of one run, ready for JSON. `reason` is there when the verdict is `error`."""
     measurements = measure(events)
     reason = broke_off(events)
-    expectations = []
+    expectations: list[dict[str, Any]] = []
+    subjects = subjects_of(scenario)
     for text in scenario.expect:
         if reason:
             expectations.append({"text": text, "measured": {}, "verdict": "skip", "reason": "the run broke off"})
             continue
-        outcome = expect.evaluate(expect.parse(text, list(scenario.traffic)), measurements)
+        outcome = expect.evaluate(expect.parse(text, subjects), measurements)
         expectations.append(
             {
                 "text": text,

@@ -1,6 +1,7 @@
 """The measurements there are: their names, kinds and meaning.
 
-Pure data. `measure` fills these in, `expect` checks expectations against them when a scenario is loaded.
+Pure data. `measure` fills these in, `expect` checks expectations against them when a scenario is loaded. What is
+measured, a subject, is a traffic, a NIC, a switch or the run itself; it stands before the dot.
 In JSON a duration is called `longest_stall_ms` and a rate `goodput_mbit`, so that a number there has its unit
 in its name; an expectation may say either that, with a bare number, or `longest_stall <= 2s`.
 """
@@ -28,9 +29,18 @@ TRAFFIC: dict[str, tuple[Kind, str]] = {
     "uploads": ("count", "moves from a NIC to the host stack"),
     "reloads": ("count", "moves from a NIC to another NIC"),
     "longest_stall_ms": ("duration", "the longest time without a delivered byte, at the receiving end"),
+    "first_byte_after_fault_ms": (
+        "duration",
+        "from a fault of the network to the first new byte behind it, the longest over all faults; where no stall"
+        " was that long, the longest gap between bytes then, which is no less",
+    ),
     "longest_move_ms": ("duration", "the longest move, from the hold to the release"),
+    "collateral": ("count", "reloads to where the switch sends a connection now, though the link it had was fine"),
     "retransmits": ("count", "segments sent again by either end"),
     "client_retransmits": ("count", "segments sent again by the client"),
+    "server_retransmits": ("count", "segments sent again by the server's end, host stack and NICs"),
+    "client_out_of_order": ("count", "segments that reached the client ahead of an earlier one, by its TCP's count"),
+    "client_duplicates": ("count", "segments that the client's TCP dropped, for it had their bytes already"),
     "offloaded_share": ("number", "share of the connection's lifetime during which a NIC owned it, 0 to 1"),
     "host_segments_while_offloaded": (
         "count",
@@ -38,6 +48,67 @@ TRAFFIC: dict[str, tuple[Kind, str]] = {
     ),
     "strays": ("count", "frames of the offloaded connection that arrived on a NIC that does not own it"),
 }
+
+EACH: dict[str, tuple[Kind, str]] = {
+    "bytes": ("size", "bytes that the client sent and received"),
+    "goodput_mbit": ("rate", "those over the time from the connection's start to its end"),
+    "longest_stall_ms": ("duration", "the longest time without a delivered byte, at the client"),
+    "client_retransmits": ("count", "as above"),
+    "client_out_of_order": ("count", "as above"),
+    "client_duplicates": ("count", "as above"),
+    "moves": ("count", "as above"),
+    "reloads": ("count", "as above"),
+}
+"""`NAME.each.WORD` is a list: one value for each connection of a traffic, in the order of their ends."""
+
+EACH_MOVE: dict[str, tuple[Kind, str]] = {
+    "detect_ms": ("duration", "from the fault to the agent's knowing of it; faults only"),
+    "wait_ms": ("duration", "from then to the hold: other connections' moves; faults only"),
+    "hold_ms": ("duration", "to steer its frames into the queue"),
+    "save_ms": ("duration", "to freeze it and read its context"),
+    "restore_ms": ("duration", "to make a socket of the context in the new place"),
+    "release_ms": ("duration", "to repoint the record and let the held frames go"),
+    "first_byte_ms": ("duration", "from the release to the next new byte at the receiving end; single connections"),
+    "total_ms": ("duration", "from the hold to the release"),
+}
+"""`NAME.each_move.WORD` is a list: one value for each move in which it is known, in order."""
+
+STALL_MS = 5.0
+"""The shortest time without a byte that `NAME.stalls` lists."""
+
+LISTS: dict[str, dict[str, tuple[Kind, str]]] = {"each": EACH, "each_move": EACH_MOVE}
+"""Measurements that are lists of values, under a traffic: `crowd.each.longest_stall`. And `NAME.stalls`, durations."""
+
+NIC: dict[str, tuple[Kind, str]] = {
+    "frames_in": ("count", "frames that its wire brought, by the switch's port"),
+    "frames_out": ("count", "frames that it sent on its wire, by the switch's port"),
+    "bytes_in": ("size", "bytes of those that came in, with their headers"),
+    "bytes_out": ("size", "bytes of those that went out, with their headers"),
+    "most_offloaded": ("count", "connections that it held at once, at most"),
+    "arrivals": ("count", "moves of a connection onto it"),
+    "departures": ("count", "moves of a connection away from it"),
+    "block_404": ("count", "frames for which a record was made (Figure 4, 402 to 404)"),
+    "block_408": ("count", "frames that came by the NIC of their record (406 to 408)"),
+    "block_412": ("count", "frames that came by another NIC, not offloaded (410 to 412)"),
+    "block_414": ("count", "frames that came by another NIC than their owner (410 to 414): strays"),
+    "forwarded": ("count", "frames that came by it and were sent on to the NIC that owns the connection"),
+    "held": ("count", "frames that came by it while their connection was on the move"),
+    "own_frames_in": ("count", "frames from its wire that went to its own TCP"),
+    "own_frames_out": ("count", "frames that its own TCP sent"),
+    "silenced": ("count", "frames of its own TCP about a connection that it does not hold; they were dropped"),
+}
+"""`nic0.WORD`."""
+
+SWITCH: dict[str, tuple[Kind, str]] = {
+    "frames_to_members": ("count", "frames sent to NICs"),
+    "frames_from_members": ("count", "frames received from NICs"),
+    "busiest_share": ("number", "the busiest NIC's share of the frames sent to NICs, 0 to 1"),
+    "choices": ("count", "how often the members or buckets of a LAG changed with live traffic"),
+    "moved": ("number", "share of the hash buckets that got another member, summed over all such changes"),
+    "had_to_move": ("number", "of those, the share whose member was lost"),
+    "collateral_ratio": ("number", "share of the moved buckets whose member was fine, 0 to 1; 0 when none moved"),
+}
+"""`s1.WORD`."""
 
 CAUSES = ("policy", "link_down", "link_up", "stray", "command", "drain", "rebalance", "urgent_data", "low_memory")
 """`NAME.causes.CAUSE` counts the moves with that cause."""
@@ -60,11 +131,16 @@ RUN: dict[str, tuple[Kind, str]] = {
     ),
     "agent_rebuilt_ms": ("duration", "from a restart of the agent until it had its records again, the longest"),
     "aged": ("count", "records that were removed for their age"),
+    "faults": ("count", "faults of the network: links cut, adapters lost"),
+    "longest_detection_ms": ("duration", "from a fault to the agent's knowing of it, the longest"),
     "host_tcp_segments_after_offload": (
         "count",
         "segments that the server's own TCP received after the last offload, by the kernel's count (Tcp InSegs)",
     ),
 }
+
+SUBJECTS: dict[str, dict[str, tuple[Kind, str]]] = {"traffic": TRAFFIC, "nic": NIC, "switch": SWITCH, "run": RUN}
+"""What can stand before the dot, and the words behind it."""
 
 SUFFIXES: dict[Kind, str] = {"duration": "_ms", "rate": "_mbit"}
 

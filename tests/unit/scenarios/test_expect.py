@@ -20,17 +20,24 @@ MEASURED = {
         "causes": {"link_down": 1, "policy": 1},
     },
     "run": {"bring_up_ms": 1500.0, "tear_down_ms": None},
+    "nic0": {"frames_in": 7, "bytes_in": 900},
+    "s1": {"moved": 0.5},
 }
 
 
+SUBJECTS = {"download": "traffic", "upload": "traffic", "run": "run", "nic0": "nic", "s1": "switch"}
+
+
 def judge(text: str) -> expect.Outcome:
-    return expect.evaluate(expect.parse(text, ["download", "upload"]), MEASURED)
+    return expect.evaluate(expect.parse(text, SUBJECTS), MEASURED)
 
 
 @pytest.mark.parametrize(
     ("text", "verdict"),
     [
         ("download.intact", "pass"),
+        ("nic0.frames_in == 7 and nic0.bytes_in < 1KB", "pass"),
+        ("s1.moved <= 0.4", "fail"),
         ("not download.intact", "fail"),
         ("download.resets == 0", "pass"),
         ("1 <= download.reloads <= 2", "pass"),
@@ -128,7 +135,7 @@ def test_a_missing_measurement_never_passes(text, missing):
 )
 def test_refused(text, reason):
     with pytest.raises(expect.ExpectationError) as error:
-        expect.parse(text, ["download", "upload"])
+        expect.parse(text, SUBJECTS)
     assert str(error.value).startswith(reason)
     assert "\n" not in str(error.value)
 
@@ -147,7 +154,7 @@ WORDS = st.sampled_from(
 def test_any_text_is_judged_or_refused(text):
     """Neither a crash nor anything else than a verdict comes out of any text."""
     try:
-        expectation = expect.parse(text, ["download", "upload"])
+        expectation = expect.parse(text, SUBJECTS)
     except expect.ExpectationError:
         return
     assert expect.evaluate(expectation, MEASURED).verdict in ("pass", "fail")
