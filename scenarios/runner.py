@@ -22,8 +22,8 @@ from scenarios.play import Play
 from scenarios.processes import RunError, raise_descriptor_limit
 from scenarios.timeline import TimelineError
 from topologies import sandbox
+from topologies.commands import NetworkError
 from topologies.model import TopologyError
-from topologies.network import NetworkError
 from topologies.sandbox import SandboxError
 
 DYING_S = 0.5

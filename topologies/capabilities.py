@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROBE_SECONDS = 10.0
-_SYS_BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
+SYS_BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _tun() -> _Answer:
 
 def _bpf() -> _Answer:
     """bpf(BPF_MAP_CREATE) for an array of one entry, in this process; the descriptor is closed at once."""
-    number = _SYS_BPF.get(os.uname().machine)
+    number = SYS_BPF.get(os.uname().machine)
     if number is None:
         return False, f"unknown machine {os.uname().machine}"
     libc = ctypes.CDLL(None, use_errno=True)

@@ -19,6 +19,13 @@ class TopologyError(ValueError):
     """A network that cannot be built. The message is one line for a person."""
 
 
+def checked_rate(rate_bps: int) -> int:
+    """A link's rate. Raises TopologyError."""
+    if not MIN_RATE_BPS <= rate_bps <= MAX_RATE_BPS:
+        raise TopologyError(f"a link's rate is 1 Mbit/s to 100 Gbit/s, not {rate_bps:,} bit/s")
+    return rate_bps
+
+
 @dataclass(frozen=True)
 class Nic:
     """One NIC of the team: a node with a `wire` to the switch and a `bus` to the server."""
@@ -178,8 +185,8 @@ class Topology:
         if not 1 <= len(self.clients) <= MAX_CLIENTS:
             raise TopologyError(f"a network has 1 to {MAX_CLIENTS} clients, not {len(self.clients)}")
         for rate in (self.rate_bps, *(nic.rate_bps for nic in self.nics)):
-            if rate is not None and not MIN_RATE_BPS <= rate <= MAX_RATE_BPS:
-                raise TopologyError(f"a link's rate is 1 Mbit/s to 100 Gbit/s, not {rate:,} bit/s")
+            if rate is not None:
+                checked_rate(rate)
         ports: dict[int, str] = {}
         for end in self.ends:
             other = ports.setdefault(end.port_no, end.name)

@@ -18,30 +18,24 @@ from mininet.link import Intf, Link
 from mininet.node import Node, OVSSwitch
 
 from topologies import packet_sockets, settings
+from topologies.commands import STEP_SECONDS, NetworkError, run, run_together
+from topologies.links import Links
 from topologies.model import Topology
 
 # Mininet raises limits of the whole machine, not only of its own network. That is not ours to change.
 mininet.net.fixLimits = lambda: None
 
-STEP_SECONDS = 20.0
-"""The longest that one step of building may take; on a busy machine the whole takes one or two seconds."""
-
 Stream: TypeAlias = int | IO[Any] | None
 
 
-class NetworkError(Exception):
-    """The network could not be built, or a command failed. One line for a person."""
-
-
-class Network:
+class Network(Links):
     """A topology with its nodes and links. Build with start(), take down with stop()."""
 
     def __init__(self, topology: Topology, run_dir: str | os.PathLike[str], datapath: str | None = None) -> None:
         """datapath: Open vSwitch's `netdev` or `system`; None: `system` where the kernel has it."""
         if datapath not in (None, "netdev", "system"):
             raise NetworkError(f"a datapath is netdev or system, not {datapath!r}")
-        self.topology = topology
-        self.run_dir = Path(run_dir)
+        super().__init__(topology, Path(run_dir))
         self.datapath = datapath or ("system" if Path("/sys/module/openvswitch").exists() else "netdev")
         self.took_ms: dict[str, float] = {}
         """How long each part of start() took, in order."""
@@ -88,7 +82,7 @@ class Network:
         stands for the sandbox itself. Raises NetworkError for an unknown node.
         """
         process = subprocess.Popen(
-            [*self._inside(node), *argv],
+            [*self.inside(node), *argv],
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
@@ -102,46 +96,14 @@ class Network:
 
     def run(self, node: str, argv: Sequence[str], *, timeout: float = STEP_SECONDS) -> subprocess.CompletedProcess[str]:
         """Runs a command in a node to its end; returns its output, text. Raises NetworkError if it fails."""
-        return _run([*self._inside(node), *argv], f"{node}: {' '.join(argv)}", timeout=timeout)
-
-    def link_down(self, nic_name: str) -> None:
-        """Takes the carrier from a NIC's wire, at the switch's end. Raises TopologyError, NetworkError."""
-        self._set_link(nic_name, "down")
-
-    def link_up(self, nic_name: str) -> None:
-        """Gives the carrier back. Raises TopologyError, NetworkError."""
-        self._set_link(nic_name, "up")
-
-    def adapter_failure(self, nic_name: str) -> None:
-        """Takes the carrier from a NIC's wire and from its bus at the same time, as when the adapter dies or is
-        pulled out. Raises TopologyError, NetworkError."""
-        self._set_adapter(nic_name, "down")
-
-    def adapter_replace(self, nic_name: str) -> None:
-        """Makes a failed adapter as it was when new: no steering is left in it. Raises TopologyError, NetworkError."""
-        nic = self.topology.nic(nic_name)
-        for name in (nic.wire, nic.bus):
-            # It has none when nothing was ever attached there.
-            subprocess.run([*self._inside(nic_name), "tc", "qdisc", "del", "dev", name, "clsact"], capture_output=True)
-
-    def adapter_return(self, nic_name: str) -> None:
-        """Wire and bus are there again. Raises TopologyError, NetworkError."""
-        self._set_adapter(nic_name, "up")
-
-    def all_links_down(self) -> None:
-        """Takes the carrier from every NIC's wire in one go. Raises NetworkError."""
-        self._set_links("down")
-
-    def all_links_up(self) -> None:
-        """Gives every wire its carrier back. Raises NetworkError."""
-        self._set_links("up")
+        return run([*self.inside(node), *argv], f"{node}: {' '.join(argv)}", timeout=timeout)
 
     def sockets(self, node: str) -> str:
         """The node's TCP sockets, IPv4 and then IPv6, as its kernel lists them (proc(5), /proc/net/tcp).
 
         Raises NetworkError.
         """
-        self._inside(node)
+        self.inside(node)
         folder = Path("/proc") / (str(self._pids[node]) if node in self._pids else "self") / "net"
         try:
             return (folder / "tcp").read_text() + (folder / "tcp6").read_text()
@@ -179,7 +141,7 @@ class Network:
         net.build()
 
     def _make_links(self) -> None:
-        _run(["ip", "-batch", "-"], "making the links", stdin=settings.links(self.topology, self._pids))
+        run(["ip", "-batch", "-"], "making the links", stdin=settings.links(self.topology, self._pids))
 
     def _start_switch(self) -> None:
         self._net.start()
@@ -192,9 +154,9 @@ class Network:
         scripts = settings.scripts(self.topology) | {self.topology.switch.name: settings.switch_side(self.topology)}
         order = settings.in_order(os.cpu_count() or 1)
         texts = {node: order + script for node, script in scripts.items()}
-        _run_together({node: [*self._inside(node), "sh"] for node in texts}, texts)
+        run_together({node: [*self.inside(node), "sh"] for node in texts}, texts)
 
-    def _inside(self, node: str) -> list[str]:
+    def inside(self, node: str) -> list[str]:
         """The words before a command that make it run in a node."""
         if self._net is None:
             raise NetworkError("the network is not up")
@@ -203,22 +165,6 @@ class Network:
         if node not in self._pids:
             raise NetworkError(f"no node {node!r}; there are {', '.join((*self._pids, self.topology.switch.name))}")
         return ["mnexec", "-a", str(self._pids[node])]
-
-    def _set_link(self, nic_name: str, state: str) -> None:
-        port = self.topology.nic(nic_name).switch_port
-        self.run(self.topology.switch.name, ["ip", "link", "set", port, state])
-
-    def _set_adapter(self, nic_name: str, state: str) -> None:
-        """Both ends at once: one program is started for each, and neither waits for the other."""
-        topology = self.topology
-        nic = topology.nic(nic_name)
-        ends = {topology.switch.name: nic.switch_port, topology.server: nic.server_bus}
-        commands = {node: [*self._inside(node), "ip", "link", "set", end, state] for node, end in ends.items()}
-        _run_together(commands, dict.fromkeys(ends, ""), f"setting {nic_name} {state} at")
-
-    def _set_links(self, state: str) -> None:
-        lines = "".join(f"link set {nic.switch_port} {state}\n" for nic in self.topology.nics)
-        _run(["ip", "-batch", "-"], f"setting all links {state}", stdin=lines)
 
     def _timed(self, part: str, step: Callable[[], None]) -> None:
         began = time.monotonic()
@@ -266,7 +212,7 @@ class _Switch(OVSSwitch):  # type: ignore[misc]
         """Mininet asks Open vSwitch for its version here, and ends the program where it does not answer."""
 
     def start(self, controllers: Sequence[object]) -> None:
-        _run(["ovs-vsctl", *self.bridge], f"making the bridge {self.name}")
+        run(["ovs-vsctl", *self.bridge], f"making the bridge {self.name}")
 
     @classmethod
     def batchStartup(cls, switches: Sequence[Any], run: object = None) -> Sequence[Any]:
@@ -281,46 +227,3 @@ class _Switch(OVSSwitch):  # type: ignore[misc]
             subprocess.run(["ip", "link", "delete", "group", str(settings.SWITCH_PORTS)], capture_output=True)
             switch.terminate()
         return switches
-
-
-def _run(
-    argv: Sequence[str], what: str, *, stdin: str = "", timeout: float = STEP_SECONDS
-) -> subprocess.CompletedProcess[str]:
-    """Runs a command to its end. Raises NetworkError with what it said."""
-    try:
-        done = subprocess.run(argv, input=stdin, capture_output=True, text=True, timeout=timeout)
-    except FileNotFoundError:
-        raise NetworkError(f"{what}: the program {argv[0]!r} is not installed") from None
-    except subprocess.TimeoutExpired:
-        raise NetworkError(f"{what}: not done within {timeout:g} s") from None
-    if done.returncode:
-        raise NetworkError(f"{what}: {_why(done.returncode, done.stderr or done.stdout)}")
-    return done
-
-
-def _run_together(commands: Mapping[str, Sequence[str]], stdin: Mapping[str, str], what: str = "setting up") -> None:
-    """Runs one command per node, all at the same time. Raises NetworkError for the first that fails."""
-    deadline = time.monotonic() + STEP_SECONDS
-    pipe = subprocess.PIPE
-    running = {
-        node: subprocess.Popen(argv, stdin=pipe, stdout=subprocess.DEVNULL, stderr=pipe, text=True)
-        for node, argv in commands.items()
-    }
-    failed = ""
-    for node, process in running.items():
-        try:
-            _, said = process.communicate(stdin[node], timeout=max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            said = f"not done within {STEP_SECONDS:g} s"
-        if process.returncode and not failed:
-            failed = f"{what} {node}: {_why(process.returncode, said)}"
-    if failed:
-        raise NetworkError(failed)
-
-
-def _why(status: int, said: str) -> str:
-    """The first line of what a failed program said, else its exit status."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return lines[0] if lines else f"exit status {status}"

@@ -11,7 +11,8 @@ from topologies.sandbox import Sandbox
 pytestmark = pytest.mark.net
 
 START = """
-    from topologies.network import Network, NetworkError
+    from topologies.commands import NetworkError
+    from topologies.network import Network
     switch = sandbox.OpenVSwitch()
     switch.start()
     def up(**words):

@@ -20,6 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 """By folder, the others it may import. `scenarios` starts the controller and the host agent as processes."""
 
 PURE = (
+    "topologies.impair",
     "topologies.model",
     "topologies.settings",
     "topologies.shapes",

@@ -1,0 +1,198 @@
+"""A black hole, loss, damage and a new rate, seen with real frames, each told by its number."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from topologies.sandbox import Sandbox
+
+pytestmark = pytest.mark.net
+
+Start = Callable[..., Sandbox]
+FRAMES = 4000
+
+START = f"""
+    import select, socket, struct
+    from topologies import capabilities
+    from topologies.commands import NetworkError
+    from topologies.network import Network
+    sandbox.OpenVSwitch().start()
+    net = Network(figure_1(nics=2, clients=2, rate_bps=RATE), sandbox.RUN_DIR)
+    net.start()
+    subprocess.run(["ovs-ofctl", "-O", "OpenFlow13", "add-flow", "s1", "actions=flood"], check=True)
+    HEAD = bytes.fromhex("ffffffffffff" + "020000000101" + "88b5")
+    LISTEN = '''
+import socket, sys, time
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88b5))
+s.setsockopt(socket.SOL_SOCKET, 33, 1 << 24)
+s.bind((sys.argv[1], 0x88b5))
+print("listening", flush=True)
+good = bad = 0
+while True:
+    frame = s.recv(2048)
+    if frame[14:18] == b"done":
+        break
+    if frame[14:] == frame[14:18] * 120: good += 1
+    else: bad += 1
+print(good, bad, flush=True)
+'''
+    SEND = '''
+import socket, sys, time
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+s.bind((sys.argv[1], 0))
+head = bytes.fromhex("ffffffffffff" + "020000000101" + "88b5")
+for n in range(int(sys.argv[2])):
+    s.send(head + n.to_bytes(4, "big") * 120)
+    if n % 50 == 0: time.sleep(0.002)
+for _ in range(40):
+    s.send(head + b"done" * 120)
+    time.sleep(0.005)
+'''
+    def heard(sender, interface, receiver, other):
+        '''What arrives at the receiver: frames that are whole, frames that are not; None: nothing at all.'''
+        ear = net.popen(receiver, [sys.executable, "-c", LISTEN, other], stdout=subprocess.PIPE)
+        ear.stdout.readline()
+        net.run(sender, [sys.executable, "-c", SEND, interface, "{FRAMES}"])
+        if not select.select([ear.stdout], [], [], 0.3)[0]:
+            ear.kill()
+            return None
+        return [int(word) for word in ear.stdout.readline().split()]
+    def towards(nic): return heard("c1", "eth0", nic, "wire")
+    def away(nic): return heard(nic, "wire", "c2", "eth0")
+"""
+
+
+def told(in_sandbox: Start, code: str, rate: str = "None") -> dict[str, Any]:
+    """Runs code that prints one JSON document."""
+    one = in_sandbox("if True:\n" + START.replace("RATE", rate) + code)
+    out, said = one.communicate(timeout=60)
+    assert one.returncode == 0, said.decode()
+    answer: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return answer
+
+
+def test_a_black_hole_eats_one_direction_or_both_and_the_carrier_stays(in_sandbox: Start) -> None:
+    """Every frame, of that NIC only, until it is healed."""
+    answer = told(
+        in_sandbox,
+        """
+    told = {}
+    for direction in ("to_nic", "from_nic", "both"):
+        net.black_hole("nic0", direction)
+        carrier = net.run("nic0", ["cat", "/sys/class/net/wire/carrier"]).stdout.strip()
+        told[direction] = [towards("nic0"), away("nic0"), towards("nic1"), carrier]
+        net.heal("nic0")
+    told["healed"] = [towards("nic0"), away("nic0")]
+    print(json.dumps(told))
+    """,
+    )
+    whole = [FRAMES, 0]
+    assert answer["to_nic"] == [None, whole, whole, "1"]
+    assert answer["from_nic"] == [whole, None, whole, "1"]
+    assert answer["both"] == [None, None, whole, "1"]
+    assert answer["healed"] == [whole, whole]
+
+
+def test_loss_and_damage_at_their_rates(in_sandbox: Start) -> None:
+    """In both directions, of a NIC's link and of a client's; what was asked for last holds."""
+    answer = told(
+        in_sandbox,
+        """
+    net.impair("nic0", loss=0.5)
+    net.impair("nic0", loss=0.1, corrupt=0.05)
+    lossy = [towards("nic0"), away("nic0")]
+    net.heal("nic0")
+    net.impair("c1", corrupt=0.2)
+    print(json.dumps({"nic0": lossy, "c1": towards("nic1")}))
+    """,
+    )
+    for good, bad in answer["nic0"]:
+        # Five standard deviations of a binomial distribution.
+        assert abs(good + bad - 0.9 * FRAMES) < 5 * (FRAMES * 0.09) ** 0.5
+        assert abs(bad - 0.045 * FRAMES) < 5 * (FRAMES * 0.043) ** 0.5
+    good, bad = answer["c1"]
+    assert good + bad == FRAMES
+    assert abs(bad - 0.2 * FRAMES) < 5 * (FRAMES * 0.16) ** 0.5
+
+
+def test_tcp_drops_what_is_damaged(in_sandbox: Start) -> None:
+    """Its checksum is wrong, so a stream arrives whole, by sending again."""
+    answer = told(
+        in_sandbox,
+        """
+    code = '''
+import hashlib, socket, sys
+data = bytes(range(256)) * 8192
+if sys.argv[1] == "listen":
+    with socket.create_server(("10.0.0.12", 5000)) as one:
+        print("listening", flush=True)
+        peer, _ = one.accept()
+        left = hashlib.sha256()
+        while got := peer.recv(65536): left.update(got)
+    print(left.hexdigest() == hashlib.sha256(data).hexdigest())
+    print([line.split()[-3] for line in open("/proc/net/snmp") if line.startswith("Tcp:")][1])
+else:
+    with socket.create_connection(("10.0.0.12", 5000), timeout=20) as one: one.sendall(data)
+'''
+    subprocess.run(["ovs-ofctl", "-O", "OpenFlow13", "add-flow", "s1", "actions=normal"], check=True)
+    net.impair("c2", corrupt=0.02)
+    server = net.popen("c2", [sys.executable, "-c", code, "listen"], stdout=subprocess.PIPE)
+    server.stdout.readline()
+    net.run("c1", [sys.executable, "-c", code, "send"])
+    intact, errors = server.communicate()[0].decode().split()
+    print(json.dumps({"intact": intact, "errors": int(errors)}))
+    """,
+    )
+    assert answer["intact"] == "True"
+    assert answer["errors"] > 3
+
+
+def test_a_new_rate_on_a_live_link(in_sandbox: Start) -> None:
+    """At both ends, also where there was none; wrong ones are refused and change nothing."""
+    code = """
+    def classes(nic):
+        return [net.run(*at).stdout for at in ((nic, ["tc", "class", "show", "dev", "wire"]),
+                                               ("s1", ["tc", "class", "show", "dev", f"s1-{nic}"]))]
+    net.set_rate("nic0", 20_000_000)
+    errors = []
+    for call in (lambda: net.set_rate("nic0", 10), lambda: net.impair("c1", jitter_s=1), lambda: net.heal("c9"),
+                 lambda: net.black_hole("nic0", "up"), lambda: net.impair("nic0", loss=2)):
+        try:
+            call()
+        except ValueError as error:
+            errors.append(str(error))
+    print(json.dumps({"nic0": classes("nic0"), "nic1": classes("nic1"), "errors": errors}))
+    """
+    for rate in ("None", "100_000_000"):
+        answer = told(in_sandbox, code, rate)
+        assert all(" rate 20Mbit ceil 20Mbit " in shown for shown in answer["nic0"])
+        assert not any("20Mbit" in shown for shown in answer["nic1"])
+        assert len(answer["errors"]) == 5
+
+
+def test_a_delay_needs_netem(in_sandbox: Start) -> None:
+    """Where the kernel has it frames come later; elsewhere one line says what is missing."""
+    answer = told(
+        in_sandbox,
+        """
+    def ping():
+        said = net.run("c1", ["ping", "-q", "-c3", "-i0.1", "10.0.0.12"]).stdout
+        return float(said.rpartition(" = ")[2].split("/")[1])
+    subprocess.run(["ovs-ofctl", "-O", "OpenFlow13", "add-flow", "s1", "actions=normal"], check=True)
+    lacking, said, took = bool(capabilities.missing(["netem"])), "", 0.0
+    try:
+        net.impair("c1", delay_s=0.02)
+        took = ping()
+        net.heal("c1")
+    except NetworkError as error:
+        said = str(error)
+    print(json.dumps({"lacking": lacking, "said": said, "took": took, "after": ping()}))
+    """,
+    )
+    if answer["lacking"]:
+        assert answer["said"].startswith("c1: this machine has no netem")
+    else:
+        assert 40 <= answer["took"] < 100
+    assert answer["after"] < 20

@@ -1,0 +1,129 @@
+"""The instructions that lose and damage frames, executed here by a small interpreter."""
+
+import random
+import struct
+from collections.abc import Callable
+
+import pytest
+
+from topologies import impair, settings
+from topologies.model import TopologyError
+
+DROP, PASS = 1, 2
+FRAME = bytes(range(200, 256)) + bytes(8)  # 64 bytes
+BASE = 1 << 20
+_JUMPS: dict[int, Callable[[int, int, int], bool]] = {
+    0x2D: lambda a, b, _: a > b,
+    0x3D: lambda a, b, _: a >= b,
+    0xD5: lambda a, _, k: _signed(a) <= k,
+}
+_SUMS: dict[int, Callable[[int, int, int], int]] = {
+    0x07: lambda a, _, k: a + k,
+    0x0F: lambda a, b, _: a + b,
+    0x1F: lambda a, b, _: a - b,
+    0x57: lambda a, _, k: a & k,
+    0xA7: lambda a, _, k: a ^ k,
+    0x9F: lambda a, b, _: a % b,
+    0xB7: lambda _a, _b, k: k,
+    0xBF: lambda _a, b, _k: b,
+}
+
+
+def _signed(value: int) -> int:
+    return value - 2**64 if value >= 2**63 else value
+
+
+def execute(program: bytes, frame: bytes, draws: list[int]) -> tuple[int, bytes]:
+    """The verdict and the frame afterwards. `draws` are the random numbers, in order."""
+    code = [struct.unpack_from("=BBhI", program, at) for at in range(0, len(program), 8)]
+    registers, memory, at = [0] * 11, bytearray(frame), 0
+    while True:
+        operation, both, where, value = code[at]
+        to, source = both & 15, both >> 4
+        at += 1
+        if operation == 0x95:
+            return registers[0], bytes(memory)
+        if operation == 0x85:
+            assert value == 7
+            registers[0] = draws.pop(0)
+        elif operation == 0x18:
+            registers[to] = value | code[at][3] << 32
+            at += 1
+        elif operation == 0x61:
+            registers[to] = BASE + {0: 0, 4: len(frame)}[where]
+        elif operation == 0x71:
+            registers[to] = memory[registers[source] - BASE]
+        elif operation == 0x73:
+            memory[registers[to] - BASE] = registers[source]
+        elif operation in _JUMPS:
+            at += where if _JUMPS[operation](registers[to], registers[source], value) else 0
+        else:
+            registers[to] = _SUMS[operation](registers[to], registers[source], value) % 2**64
+
+
+def test_each_share_has_its_frames() -> None:
+    """The random number is 32 bits wide; a share of it is lost, and of the rest a share is damaged."""
+    program = impair.program(0.25, 0.5)
+    quarter, half = 2**30, 2**31
+    assert execute(program, FRAME, [quarter - 1]) == (DROP, FRAME)
+    assert execute(program, FRAME, [quarter, half]) == (PASS, FRAME)
+    verdict, damaged = execute(program, FRAME, [quarter, half - 1, 3])
+    assert verdict == PASS
+    assert damaged == FRAME[:17] + bytes([FRAME[17] ^ 4]) + FRAME[18:]
+
+
+def test_all_and_none() -> None:
+    """A share of 1 spares no frame, one of 0 touches none, whatever is drawn."""
+    for draw in (0, 2**32 - 1):
+        assert execute(impair.program(1, 0), FRAME, [draw])[0] == DROP
+        assert execute(impair.program(0, 0), FRAME, [draw, draw]) == (PASS, FRAME)
+        assert execute(impair.program(0, 1), FRAME, [draw, draw, 0])[1] != FRAME
+
+
+def test_one_bit_behind_the_ethernet_header() -> None:
+    """Wherever it is, and however long the frame; a frame with nothing behind its header stays as it is."""
+    rng = random.Random(1)
+    program, hit = impair.program(0, 1), set()
+    for _ in range(500):
+        frame = rng.randbytes(rng.choice((15, 42, 60, 1514)))
+        _, damaged = execute(program, frame, [0, 0, rng.randrange(2**32)])
+        (at,) = [at for at, (one, other) in enumerate(zip(frame, damaged, strict=True)) if one != other]
+        assert at >= 14
+        assert (frame[at] ^ damaged[at]).bit_count() == 1
+        hit.add(at)
+    assert max(hit) > 1400
+    assert execute(program, bytes(14), [0, 0, 5]) == (PASS, bytes(14))
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_what_is_no_share_is_refused(share: float) -> None:
+    """In one line that says what a share is."""
+    for shares in ((share, 0.0), (0.0, share)):
+        with pytest.raises(TopologyError, match="from 0 to 1"):
+            impair.program(*shares)
+
+
+def test_a_live_link_is_reshaped() -> None:
+    """HTB's class and its queue change under the frames; a tree is planted only where there was none."""
+    slow, fast, free = settings.Shape(10_000_000), settings.Shape(200_000_000), settings.Shape()
+    assert not any("root" in line for line in settings.reshaped("wire", slow, fast))
+    planted = settings.reshaped("wire", free, slow)
+    assert planted[0] == "qdisc replace dev wire root handle 1: htb default 1"
+    assert "htb rate 10000000bit" in planted[1]
+    assert settings.reshaped("wire", slow, free) == ["qdisc delete dev wire root"]
+
+
+def test_a_delay_takes_the_place_of_the_queue() -> None:
+    """Below the rate where there is one, else at the root; afterwards the queue is as it was."""
+    late = settings.Shape(10_000_000, 0.01, 0.001)
+    built = settings.Shape(10_000_000)
+    queue = settings.reshaped("wire", built, late)[-1]
+    assert queue == "qdisc replace dev wire parent 1:1 handle 20: netem delay 10000us 1000us limit 100000"
+    assert settings.reshaped("wire", late, built)[-1].endswith("parent 1:1 handle 10: bfifo limit 131072b")
+    assert (
+        "root handle 20: netem delay 10000us"
+        in settings.reshaped("eth0", settings.Shape(), settings.Shape(None, 0.01))[0]
+    )
+    for wrong in ((-1.0, 0.0), (60.0, 0.0), (0.01, 0.02)):
+        with pytest.raises(TopologyError, match=r"delay|jitter"):
+            settings.Shape(None, *wrong)
