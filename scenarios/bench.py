@@ -11,14 +11,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from scenarios import configs, local, sockets
 from scenarios.events import Emitter, Event, Tail
-from scenarios.measure import Connection, connection_of, connections_of
+from scenarios.known import Known
+from scenarios.measure import connection_of
 from scenarios.processes import Children, RunError, Spawn
 from scenarios.references import topology_of
 from scenarios.schema import Scenario
@@ -43,10 +44,7 @@ class Bench:
         self.topology = topology_of(scenario)
         self.network = Network(self.topology, run_dir)
         self.children = Children(emit.fd, out / "logs", os.environ)
-        self.connections: dict[str, list[Connection]] = {}
-        self.ever_offloaded: set[Connection] = set()
-        self.done: set[str] = set()
-        self._closed: set[Connection] = set()
+        self.known = Known()
         self._tail = Tail(out / "events.jsonl")
         self._seen: set[tuple[str, str]] = set()
 
@@ -168,23 +166,9 @@ class Bench:
             self._seen.add((event["who"], event["event"]))
             if event["event"] == "link" and event["who"].startswith("agent") and event["up"]:
                 self._seen.add((event["nic"], "seen by the agent"))
-            self._take_in(event)
+            self.known.take_in(event)
         self.children.check()
         return events
-
-    def _take_in(self, event: Event) -> None:
-        """What an event says of connections."""
-        connection = connection_of(event)
-        if event["event"] == "connected":
-            self.connections.setdefault(event["traffic"], []).extend(connections_of(event))
-        elif event["event"] in ("closed", "lost") and connection:
-            self._closed.add(connection)
-        elif event["event"] == "move" and event["kind"] == "offload" and connection:
-            self.ever_offloaded.add(connection)
-        elif event["event"] in ("done", "served") and "traffic" in event:
-            self._seen.add((event["event"], event["traffic"]))
-            if event["event"] == "done":
-                self.done.add(event["traffic"])
 
     def await_(self, condition: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> None:
         """Look until the condition holds. Raises RunError at the deadline, and when a process dies."""
@@ -202,9 +186,9 @@ class Bench:
 
     def settled(self) -> bool:
         """Whether the server's ends of all connections have told how they ended."""
+        known = self.known
         return all(
-            ("served", name) in self._seen and self._closed.issuperset(self.connections.get(name, ()))
-            for name in self.done
+            name in known.served and known.closed.issuperset(known.connections.get(name, ())) for name in known.done
         )
 
     def all_records(self) -> list[Event]:
@@ -220,7 +204,7 @@ class Bench:
         by_connection = {connection_of(record): record for record in self.all_records()}
         return {
             name: [by_connection[one] for one in connections if one in by_connection]
-            for name, connections in self.connections.items()
+            for name, connections in self.known.connections.items()
         }
 
     def differences(self) -> tuple[int, list[str]]:
@@ -253,15 +237,26 @@ class Bench:
 
     def rehash(self, name: str, nic: str) -> None:
         """Make the switch send live connections by another member from now on. Raises LocalError."""
-        team = self.topology.team_of(nic)
-        request: dict[str, object] = {"switch": self.topology.switch.name, "lag": team.name}
-        for src, sport, dst, dport in self.connections.get(name, ()):
-            request |= {"src": src, "sport": sport, "dst": dst, "dport": dport}
-            local.ask(self.controller, {"do": "move", **request, "port": self.topology.nic(nic).port_no})
+        one, team = self.topology.nic(nic), self.topology.team_of(nic)
+        request: dict[str, object] = {"do": "move", "switch": one.switch, "lag": team.name, "port": one.port_no}
+        for src, sport, dst, dport in self.known.connections.get(name, ()):
+            local.ask(self.controller, request | {"src": src, "sport": sport, "dst": dst, "dport": dport})
+
+    def set_switch(self, words: Mapping[str, object]) -> None:
+        """Other settings of every LAG from now on: hash, seed, rebalance. Raises LocalError."""
+        for team in self.topology.teams:
+            for switch in sorted({nic.switch for nic in team.nics}):
+                local.ask(self.controller, {"do": "set", "switch": switch, "lag": team.name, **words})
+
+    def use_member(self, nic: str, use: bool) -> None:
+        """Let the switch use this member of its LAG, or not. Raises LocalError."""
+        one, team = self.topology.nic(nic), self.topology.team_of(nic)
+        request = {"switch": one.switch, "lag": team.name, "port": one.port_no}
+        local.ask(self.controller, {"do": "take_back" if use else "take_out", **request})
 
     def command(self, verb: str, name: str, nic: str | None) -> None:
         """offload, reload or upload every connection of a traffic; a refusal is told as an event, and goes on."""
-        for src, sport, dst, dport in self.connections.get(name, ()):
+        for src, sport, dst, dport in self.known.connections.get(name, ()):
             team = next(team for team in self.topology.teams if dst in (team.ip4, team.ip6))
             request: dict[str, object] = {"do": verb, "src": src, "sport": sport, "dst": dst, "dport": dport}
             request |= {"nic": nic} if nic is not None else {}
@@ -292,6 +287,19 @@ class Bench:
     def seen(self, who: str, event: str) -> bool:
         """Whether that process has emitted that event since it was last started."""
         return (who, event) in self._seen
+
+    def forget(self, who: str, event: str) -> None:
+        """That event counts no longer; `seen` and `await_event` wait for the next one. Raises RunError."""
+        self.look()
+        self._seen.discard((who, event))
+
+    def start_flood(self, who: str, client: str, service: str, rate: float, seconds: float) -> None:
+        """SYNs from that client to that service. Raises RunError."""
+        asked = self.scenario.services[service]
+        team = next(team for team in self.topology.teams if team.name == asked.team)
+        words = ["--name", who, "--to", f"{team.ip4}:{asked.listen}", "--seed", str(self.scenario.seed)]
+        argv = _python("scenarios.flood", *words, "--rate", str(rate), "--seconds", str(seconds))
+        self.children.start(who, argv, self._in(client), ends=True)
 
     def start_command(self, who: str, node: str, command: str) -> None:
         """A shell command inside a node; what it prints goes to its log. Raises RunError."""

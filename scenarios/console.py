@@ -19,6 +19,9 @@ from scenarios.verdict import Result
 
 AROUND = 12
 """Events shown below a failed expectation, at most."""
+_ABOUT = ("connection", "nic", "process", "client", "service", "switch", "until", "node", "command")
+"""What a step is about; its other words are shown with their keys."""
+_OF_ALL_STEPS = ("t", "who", "event", "index", "do", "at", "times")
 _COLOURS = {"pass": "32", "fail": "31", "error": "31", "skip": "33", "dim": "2", "bold": "1"}
 
 
@@ -253,9 +256,9 @@ def _checked(event: Event) -> str:
 
 
 def _step(event: Event) -> str:
-    keys = ("connection", "nic", "until", "node", "command")
-    about = " ".join(str(event[key]) for key in keys if event.get(key))
-    return f"step {event['index'] + 1}: {event['do']} {about}"
+    about = [str(event[key]) for key in _ABOUT if event.get(key)]
+    about += [f"{key} {value}" for key, value in event.items() if key not in (*_ABOUT, *_OF_ALL_STEPS)]
+    return f"step {event['index'] + 1}: {event['do']} {' '.join(about)}".rstrip()
 
 
 def _shown(name: str, value: Any) -> str:

@@ -6,10 +6,23 @@ Pure. Every complaint carries its place in the file as a path of keys, so that `
 import keyword
 from collections.abc import Iterator, Sequence
 
-from scenarios import expect, timeline
+from scenarios import conditions, expect, timeline
 from scenarios.expect import nearest
 from scenarios.schema import Scenario
-from scenarios.steps import OfNic, Run, Wait, connection_of, nic_of
+from scenarios.steps import (
+    PROCESSES,
+    Kill,
+    OfEnd,
+    OfNic,
+    Run,
+    SwitchDown,
+    SwitchUp,
+    SynFlood,
+    Wait,
+    connection_of,
+    key_of_nic,
+    nic_of,
+)
 from topologies.model import Topology, TopologyError
 from topologies.shapes import SHAPES
 
@@ -50,7 +63,7 @@ def complaints(scenario: Scenario) -> list[Complaint]:
         if client not in clients:
             found.append((("captures", index), f"`{client}` is no client of this network{nearest(client, clients)}"))
     for index in range(len(scenario.timeline)):
-        found += _step(scenario, index, nics, [*topology.nodes, topology.switch.name])
+        found += _step(scenario, index, topology)
     subjects = subjects_of(scenario)
     for index, text in enumerate(scenario.expect):
         try:
@@ -120,30 +133,48 @@ def _traffic(scenario: Scenario, clients: Sequence[str], taken: Sequence[str]) -
             yield place, "carries nothing; give it `send` or `receive`, for example `receive: 100MB`"
 
 
-def _step(scenario: Scenario, index: int, nics: Sequence[str], nodes: Sequence[str]) -> Iterator[Complaint]:
+def _step(scenario: Scenario, index: int, topology: Topology) -> Iterator[Complaint]:
     step, place, traffic = scenario.timeline[index], ("timeline", index), list(scenario.traffic)
+    nics, clients = [nic.name for nic in topology.nics], [client.name for client in topology.clients]
+    switches = sorted({nic.switch for nic in topology.nics} | {client.switch for client in topology.clients})
     connection, nic = connection_of(step), nic_of(step)
     if connection is not None and connection not in traffic:
         yield (*place, "connection"), f"`{connection}` is no traffic of this scenario{nearest(connection, traffic)}"
     if nic is not None and not (nic == "other" and connection is not None):
-        key = "to" if step.do == "rehash" else "nic"
-        yield from _nic((*place, key), nic, nics, traffic, ("carrying", "other"))
-    if isinstance(step, Wait):
-        yield from _condition((*place, "until"), step.until, traffic)
-    elif isinstance(step, Run) and step.node not in nodes:
-        yield (*place, "node"), f"`{step.node}` is no node of this network{nearest(step.node, nodes)}"
-    elif isinstance(step, OfNic) and step.do == "adapter_return" and not _fails_before(scenario, index):
-        yield place, "no adapter fails before this; `link_up` brings back a link"
+        more = PROCESSES if isinstance(step, Kill) else ()
+        yield from _nic((*place, key_of_nic(step)), nic, nics, traffic, more)
+    match step:
+        case Wait():
+            yield from _condition((*place, "until"), step.until, nics, traffic)
+        case Run() if step.node not in (nodes := [*topology.nodes, *switches]):
+            yield (*place, "node"), f"`{step.node}` is no node of this network{nearest(step.node, nodes)}"
+        case Kill() if nic is None and step.process not in (known := _processes(topology)):
+            yield (*place, "process"), f"`{step.process}` is no process of this run{nearest(step.process, known)}"
+        case SwitchDown() | SwitchUp() if step.switch not in switches:
+            yield (*place, "switch"), f"`{step.switch}` is no switch of this network{nearest(step.switch, switches)}"
+        case OfEnd() | SynFlood() if step.client is not None and step.client not in clients:
+            yield (*place, "client"), f"`{step.client}` is no client of this network{nearest(step.client, clients)}"
+        case SynFlood() if step.service not in scenario.services:
+            near = nearest(step.service, list(scenario.services))
+            yield (*place, "service"), f"`{step.service}` is no service of this scenario{near}"
+        case OfNic() if step.do == "adapter_return" and not _before(scenario, index, "adapter_failure"):
+            yield place, "no adapter fails before this; `link_up` brings back a link"
 
 
-def _fails_before(scenario: Scenario, index: int) -> bool:
+def _processes(topology: Topology) -> list[str]:
+    return [*PROCESSES, *(f"agent-{team.name}" for team in topology.teams[1:])]
+
+
+def _before(scenario: Scenario, index: int, do: str) -> bool:
     at = scenario.timeline[index].at
-    return any(step.do == "adapter_failure" and step.at <= at for step in scenario.timeline)
+    return any(step.do == do and step.at <= at for step in scenario.timeline)
 
 
 def _nic(
-    place: Place, written: str, nics: Sequence[str], traffic: Sequence[str], words: Sequence[str]
+    place: Place, written: str, nics: Sequence[str], traffic: Sequence[str], more: Sequence[str] = ()
 ) -> Iterator[Complaint]:
+    """`more`: what may stand there besides NICs."""
+    words = timeline.OF_TRAFFIC
     try:
         word, of = timeline.parse_word(written)
     except ValueError as error:
@@ -157,16 +188,19 @@ def _nic(
     elif of is not None:
         yield place, f"`{word}` takes no connection; there is {', '.join(f'{word}(…)' for word in words)}"
     elif word not in nics and word not in timeline.ALONE:
-        yield place, f"`{word}` is no NIC of this network{nearest(word, [*nics, *timeline.ALONE])}"
+        known = [*more, *nics, *timeline.ALONE]
+        yield place, f"`{word}` is no {'process of this run' if more else 'NIC of this network'}{nearest(word, known)}"
 
 
-def _condition(place: Place, written: str, traffic: Sequence[str]) -> Iterator[Complaint]:
+def _condition(place: Place, written: str, nics: Sequence[str], traffic: Sequence[str]) -> Iterator[Complaint]:
     try:
-        word, of = timeline.parse_word(written)
-    except ValueError:
-        word, of = "", None
-    if word not in timeline.CONDITIONS or of is None:
-        choices = ", ".join(f"{condition}({traffic[0]})" for condition in timeline.CONDITIONS)
-        yield place, f"`{written}` is no condition; write one of {choices}"
+        condition = conditions.parse(written)
+    except ValueError as error:
+        yield place, str(error)
+        return
+    of = condition.of
+    if condition.word in conditions.OF_NIC:
+        if of not in nics and of != "last":
+            yield place, f"`{of}` is no NIC of this network{nearest(of, [*nics, 'last'])}"
     elif of not in traffic:
         yield place, f"`{of}` is no traffic of this scenario{nearest(of, traffic)}"

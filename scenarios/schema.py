@@ -7,26 +7,11 @@ bits per second.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
-from scenarios import units
-from scenarios.steps import (
-    AnyStep,
-    Duration,
-    LinkDown,
-    LinkUp,
-    Rehash,
-    Strict,
-    Wait,
-)
+from scenarios.steps import AnyStep
+from scenarios.words import After, Arrivals, Duration, Name, Rate, Seed, Size, Strict
 
-__all__ = ["AnyStep", "LinkDown", "LinkUp", "Rehash", "Scenario", "Strict", "Wait"]
-
-Size = Annotated[int, BeforeValidator(units.parse_size)]
-Rate = Annotated[int, BeforeValidator(units.parse_rate)]
-Arrivals = Annotated[float, BeforeValidator(units.parse_arrivals)]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
 MOST_CONNECTIONS = 10_000
 """Of one traffic. A process has 20,000 descriptors on many machines, and an engine needs two a connection."""
 
@@ -47,7 +32,7 @@ class Network(Strict):
 class OffloadAfter(Strict):
     """Offload a connection once it has carried this many bytes (an int), or is this old in seconds (a float)."""
 
-    after: Annotated[int | float, BeforeValidator(units.parse_after)]
+    after: After
 
 
 def _offload_form(written: Any) -> str:

@@ -1,33 +1,43 @@
 """The steps of a timeline: what may happen in a run; decides their words.
 
-Pure. What they mean for the network is in `play`.
+Pure. What they mean for the network and the processes is in `deeds`. The texts of a step and of its keys are also what
+docs/scenario-language.md and editors say of them.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field, model_validator
 
-from scenarios import units
-
-Duration = Annotated[float, BeforeValidator(units.parse_duration)]
-
-
-class Strict(BaseModel):
-    """Unknown words are errors and nothing is converted silently."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+from scenarios.words import Arrivals, Duration, Rate, Share, Strict
 
 
 class Step(Strict):
     """What all steps have: the time since the traffic's start."""
 
     at: Duration
+    """When, from the start of the traffic on; a `wait` before it puts it off."""
 
 
 class OfNic(Step):
     """A step that happens to a NIC."""
 
     nic: str
+    """A NIC: `nic0`, `carrying(TRAFFIC)`, `other(TRAFFIC)`, `last`, `any`."""
+
+
+class OfEnd(Step):
+    """A step that happens to a NIC's wire, or to a client's link."""
+
+    nic: str | None = None
+    """The NIC whose wire it is. Either this or `client`."""
+    client: str | None = None
+    """The client whose link it is. Either this or `nic`."""
+
+    @model_validator(mode="after")
+    def _one_end(self) -> "OfEnd":
+        if (self.nic is None) == (self.client is None):
+            raise ValueError("give it either `nic`, for a NIC's wire, or `client`, for a client's link")
+        return self
 
 
 class LinkDown(OfNic):
@@ -47,8 +57,11 @@ class LinkFlap(OfNic):
 
     do: Literal["link_flap"]
     times: int = Field(default=3, ge=1, le=1000)
+    """How often."""
     down: Duration = 0.05
+    """How long it is down each time."""
     up: Duration = 0.05
+    """How long it is up in between."""
 
 
 class AllLinksDown(Step):
@@ -75,6 +88,50 @@ class AdapterReturn(OfNic):
     do: Literal["adapter_return"]
 
 
+class BlackHole(OfNic):
+    """The NIC's wire eats all frames while its carrier stays up: no link event tells of it. `heal` ends it."""
+
+    do: Literal["black_hole"]
+    direction: Literal["both", "to_nic", "from_nic"] = "both"
+    """Which frames are eaten."""
+
+
+class Impair(OfEnd):
+    """A wire loses, damages or delays frames, both ways. `heal` ends it. Delay and jitter need a kernel with netem."""
+
+    do: Literal["impair"]
+    loss: Share = 0.0
+    """Share of the frames that are lost, each by chance."""
+    corrupt: Share = 0.0
+    """Share of the frames that arrive with a wrong byte."""
+    delay: Duration = 0.0
+    """Time that each frame takes longer."""
+    jitter: Duration = 0.0
+    """How far the delay varies, either way."""
+
+    @model_validator(mode="after")
+    def _does_something(self) -> "Impair":
+        if not (self.loss or self.corrupt or self.delay):
+            raise ValueError("impairs nothing; give it `loss`, `corrupt` or `delay`, for example `loss: 1%`")
+        if self.jitter > self.delay:
+            raise ValueError("`jitter` is more than `delay`; a frame cannot arrive before it was sent")
+        return self
+
+
+class Heal(OfEnd):
+    """Every black hole and impairment of this wire ends."""
+
+    do: Literal["heal"]
+
+
+class SetRate(OfNic):
+    """The NIC's wire has another rate from now on, both ways."""
+
+    do: Literal["set_rate"]
+    rate: Rate
+    """Bits per second."""
+
+
 class RemoveNic(OfNic):
     """The NIC leaves the team: the agent drains it, then its link is taken down."""
 
@@ -92,40 +149,117 @@ class Rehash(Step):
 
     do: Literal["rehash"]
     connection: str
+    """The traffic whose connections are moved."""
     to: str = "other"
+    """The NIC that they leave by from now on."""
+
+
+class SetSwitch(Step):
+    """The switch hashes with other settings from now on; connections move as these have it. At least one is needed."""
+
+    do: Literal["set_switch"]
+    hash: Literal["layer2", "layer2+3", "layer3+4", "src-ip", "symmetric"] | None = None
+    """The policy: what of a frame the hash is over."""
+    seed: int | None = Field(default=None, ge=0, le=65535)
+    """The hash's seed."""
+    rebalance: Literal["modulo", "resilient", "rendezvous"] | None = None
+    """How connections are spread again when members come and go."""
+
+    @model_validator(mode="after")
+    def _sets_something(self) -> "SetSwitch":
+        if self.hash is None and self.seed is None and self.rebalance is None:
+            raise ValueError("sets nothing; give it `hash`, `seed` or `rebalance`")
+        return self
+
+
+class TakeOut(OfNic):
+    """The switch uses this member of its LAG no more; the link stays up, and the server is not told."""
+
+    do: Literal["take_out"]
+
+
+class TakeBack(OfNic):
+    """The switch uses this member of its LAG again."""
+
+    do: Literal["take_back"]
+
+
+class SwitchDown(Step):
+    """A whole switch dies: every link of it loses its carrier, and it forwards nothing."""
+
+    do: Literal["switch_down"]
+    switch: str
+    """Its name: `s1`."""
+
+
+class SwitchUp(Step):
+    """A switch that was down is there again, with its links."""
+
+    do: Literal["switch_up"]
+    switch: str
+    """Its name: `s1`."""
+
+
+class ChangeRouterMac(Step):
+    """The router between clients and team has another MAC from now on, as after a router failover. Shape `routed`."""
+
+    do: Literal["change_router_mac"]
 
 
 class OffloadNow(Step):
-    """By command, a connection goes from the host to this NIC, or to the one that the agent chooses."""
+    """By command, connections go from the host to this NIC, or to the one that the agent chooses."""
 
     do: Literal["offload"]
     connection: str
+    """The traffic whose connections go."""
     nic: str | None = None
+    """Where to; the agent's choice without it."""
 
 
 class ReloadNow(Step):
-    """By command, a connection goes from its NIC to this one, or to the one that the agent chooses."""
+    """By command, connections go from their NIC to this one, or to the one that the agent chooses."""
 
     do: Literal["reload"]
     connection: str
+    """The traffic whose connections go."""
     nic: str | None = None
+    """Where to; the agent's choice without it."""
 
 
 class UploadNow(Step):
-    """By command, a connection goes back to the host."""
+    """By command, connections go back to the host."""
 
     do: Literal["upload"]
     connection: str
+    """The traffic whose connections go."""
 
 
-class KillAgent(Step):
-    """The host agent is killed (SIGKILL) and started again, at once or `after` a time.
+class Kill(Step):
+    """A process is killed (SIGKILL) and started again, at once or `after` a time.
 
-    Started at once, it is ready before the next step; else the timeline goes on without it.
+    Started at once, it is ready before the next step; else the timeline goes on without it. A NIC's engine dies with
+    the contexts it holds, while its links stay up.
     """
 
-    do: Literal["kill_agent"]
+    do: Literal["kill"]
+    process: str
+    """`agent` (of a second team: `agent-team1`), `controller`, `switch` (Open vSwitch), or a NIC for its engine."""
     after: Duration = 0.0
+    """How long it stays dead."""
+
+
+class SynFlood(Step):
+    """A client sends SYNs that nobody will follow up, from made-up addresses and ports. The timeline goes on."""
+
+    do: Literal["syn_flood"]
+    client: str
+    """The client that sends them."""
+    service: str
+    """The service that they ask for."""
+    rate: Arrivals = 1000.0
+    """SYNs per second."""
+    time: Duration = 1.0
+    """How long."""
 
 
 class CheckRecords(Step):
@@ -136,6 +270,7 @@ class CheckRecords(Step):
 
     do: Literal["check_records"]
     limit: Duration = 2.0
+    """How long they may take to agree."""
 
 
 class Run(Step):
@@ -143,8 +278,11 @@ class Run(Step):
 
     do: Literal["run"]
     node: str
+    """A client, a NIC, `server`, or a switch."""
     command: str
+    """For `sh -c`."""
     limit: Duration = 10.0
+    """How long it may take."""
 
 
 class Wait(Step):
@@ -152,41 +290,41 @@ class Wait(Step):
 
     do: Literal["wait"]
     until: str
+    """The condition."""
     limit: Duration = 10.0
+    """How long it may take."""
 
+
+AnyStep = Annotated[
+    LinkDown | LinkUp | LinkFlap | AllLinksDown | AllLinksUp | AdapterFailure | AdapterReturn
+    | BlackHole | Impair | Heal | SetRate | RemoveNic | AddNic
+    | Rehash | SetSwitch | TakeOut | TakeBack | SwitchDown | SwitchUp | ChangeRouterMac
+    | OffloadNow | ReloadNow | UploadNow | Kill | SynFlood | CheckRecords | Run | Wait,
+    Field(discriminator="do"),
+]  # fmt: skip
 
 STEPS: dict[str, type[Step]] = {
-    "link_down": LinkDown,
-    "link_up": LinkUp,
-    "rehash": Rehash,
-    "wait": Wait,
-    "link_flap": LinkFlap,
-    "all_links_down": AllLinksDown,
-    "all_links_up": AllLinksUp,
-    "adapter_failure": AdapterFailure,
-    "adapter_return": AdapterReturn,
-    "remove_nic": RemoveNic,
-    "add_nic": AddNic,
-    "offload": OffloadNow,
-    "reload": ReloadNow,
-    "upload": UploadNow,
-    "kill_agent": KillAgent,
-    "check_records": CheckRecords,
-    "run": Run,
+    get_args(step.model_fields["do"].annotation)[0]: step for step in get_args(get_args(AnyStep)[0])
 }
 """By the word after `do`."""
 
-AnyStep = Annotated[
-    LinkDown | LinkUp | LinkFlap | AllLinksDown | AllLinksUp | AdapterFailure | AdapterReturn | RemoveNic | AddNic
-    | Rehash | OffloadNow | ReloadNow | UploadNow | KillAgent | CheckRecords | Run | Wait,
-    Field(discriminator="do"),
-]  # fmt: skip
+PROCESSES = ("agent", "controller", "switch")
+"""What `kill` may name, besides NICs."""
 
 
 def nic_of(step: Step) -> str | None:
     """The words of a step that mean a NIC, None where it has none."""
-    written: Any = step.to if isinstance(step, Rehash) else getattr(step, "nic", None)
+    written: Any = getattr(step, "nic", None)
+    if isinstance(step, Rehash):
+        written = step.to
+    elif isinstance(step, Kill) and step.process.partition("-")[0] not in PROCESSES:
+        written = step.process
     return None if written is None else str(written)
+
+
+def key_of_nic(step: Step) -> str:
+    """The key that these words are under."""
+    return {"rehash": "to", "kill": "process"}.get(str(getattr(step, "do", "")), "nic")
 
 
 def connection_of(step: Step) -> str | None:

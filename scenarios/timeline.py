@@ -6,36 +6,21 @@ resolved come out. `wait` holds the timeline's clock: the steps after it count f
 
 import random
 import re
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+from scenarios import conditions
+from scenarios.conditions import Facts
 from scenarios.steps import AnyStep, Wait, connection_of, nic_of
 
 _WORD = re.compile(r"([a-z][a-z0-9_]*)(?:\(([a-z][a-z0-9_]*)\))?")
 OF_TRAFFIC = ("carrying", "other")
 """NIC words that take a connection."""
 ALONE = ("any", "last")
-CONDITIONS = ("connected", "offloaded", "uploaded", "done")
-"""What `wait` can wait for, each of all connections of a traffic."""
 
 
 class TimelineError(Exception):
     """A step that cannot be done now: one line that names the step and the remedy."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of the run at one moment."""
-
-    nics: Sequence[str]
-    down: Set[str] = frozenset()
-    carrying: Mapping[str, str] = field(default_factory=dict)
-    """Traffic → the NIC that carries its connection, or most of them."""
-    connected: Set[str] = frozenset()
-    offloaded: Set[str] = frozenset()
-    uploaded: Set[str] = frozenset()
-    """Back on the host: connected and not offloaded, after it had been."""
-    done: Set[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -58,6 +43,8 @@ class Timeline:
     """Seconds for which the timeline's clock has stood still."""
     waiting_since: float | None = None
     last: str | None = None
+    before: Facts | None = None
+    """What was known when the last step was done, `wait` apart."""
 
     @classmethod
     def of(cls, steps: Sequence[AnyStep], seed: int = 0) -> "Timeline":
@@ -84,13 +71,13 @@ class Timeline:
         if isinstance(step, Wait):
             # The step became due at its own time, not when somebody looked.
             since = self.waiting_since if self.waiting_since is not None else step.at + self.held
-            if _holds(step.until, facts):
+            if conditions.parse(step.until).holds(facts, self.before, self.last):
                 return Due(self.next, step), replace(passed, held=self.held + now - since)
             if now - since > step.limit:
                 raise TimelineError(f"{self.place()}: `{step.until}` did not hold within {step.limit:g} s")
             return None, replace(self, waiting_since=since)
         nic = self.resolve(step, facts)
-        return Due(self.next, step, nic), replace(passed, last=nic or self.last)
+        return Due(self.next, step, nic), replace(passed, last=nic or self.last, before=facts)
 
     def place(self) -> str:
         """The next step, for a person: `step 2 (link_up at 3s)`."""
@@ -130,9 +117,3 @@ def parse_word(written: str) -> tuple[str, str | None]:
     if not found:
         raise ValueError(f"`{written}` is not a name; write a NIC such as nic0, or carrying(TRAFFIC)")
     return found.group(1), found.group(2)
-
-
-def _holds(condition: str, facts: Facts) -> bool:
-    word, traffic = parse_word(condition)
-    known = {"connected": facts.connected, "offloaded": facts.offloaded, "uploaded": facts.uploaded}
-    return traffic in (known | {"done": facts.done})[word]

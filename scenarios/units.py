@@ -99,6 +99,16 @@ def parse_arrivals(written: object) -> float:
     return float(found.group(1))
 
 
+def parse_share(written: object) -> float:
+    """`1%`, `0.1%` → a share of one. Raises UnitError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?%", str(written).strip())
+    if not found:
+        raise UnitError(f"`{written}` is not a share; write for example 1%")
+    if float(found.group(1)) > 100:
+        raise UnitError(f"`{written}` is more than everything; use at most 100%")
+    return float(Decimal(found.group(1)) / 100)
+
+
 def show_size(size: float) -> str:
     """Bytes for a person: `100 MB`, `64.0 KB`, `12 B`."""
     for unit, worth in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):

@@ -153,7 +153,7 @@ def test_nothing_moved_in_the_host_stack(library: Library) -> None:
     assert (values["moves"], values["offloaded_share"]) == (0, 0)
 
 
-FAULTS = ("link_down", "link_flap", "all_links_down", "adapter_failure", "kill_agent", "remove_nic", "rehash")
+FAULTS = ("link_down", "link_flap", "all_links_down", "adapter_failure", "kill", "remove_nic", "rehash")
 
 
 @pytest.mark.parametrize("name", ["link_flap", "upload_on_fault"])

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scenarios.load import LoadError, load, load_file
+from scenarios.steps import STEPS
 
 GOOD = """\
 scenario: failover
@@ -55,9 +56,7 @@ def test_the_undamaged_one_is_right():
         ("nic: last", "nik: last, nic: last", "f.yaml:13: timeline[1].nik: unknown key; did you mean `nic`?"),
         ("about: A", "abuot: A", None),
         ("do: link_up", "do: linkup", "f.yaml:13: timeline[1].do: `linkup` is no step; did you mean `link_up`?"),
-        ("do: link_up, ", "", "f.yaml:13: timeline[1]: `do` is missing; there is link_down, link_up, rehash, wait, link_flap, all_links_down, "
-         "all_links_up, adapter_failure, adapter_return, remove_nic, add_nic, offload, reload, upload, kill_agent, "
-         "check_records, run"),
+        ("do: link_up, ", "", "f.yaml:13: timeline[1]: `do` is missing; there is " + ", ".join(STEPS)),
         ("at: 3s, ", "", "f.yaml:13: timeline[1]: `at` is missing"),
         ("{after: 64KiB}", "nevr", "f.yaml:5: team.offload: `nevr` is not possible; did you mean `never`?"),
         ("{after: 64KiB}", "{}", "f.yaml:5: team.offload: `after` is missing"),
@@ -104,7 +103,14 @@ def test_the_undamaged_one_is_right():
          "f.yaml:13: timeline[1].to: `nic9` is no NIC of this network; there is nic0, nic1, nic2, any, last"),
         ("do: link_up, nic: last", "do: wait, until: quiet(download)",
          "f.yaml:13: timeline[1].until: `quiet(download)` is no condition; "
-         "write one of connected(download), offloaded(download), uploaded(download), done(download)"),
+         "write one of connected(TRAFFIC), offloaded(TRAFFIC), uploaded(TRAFFIC), done(TRAFFIC), moved(TRAFFIC), "
+         "reloaded(TRAFFIC), received(TRAFFIC) >= SIZE, sent(TRAFFIC) >= SIZE, up(NIC), down(NIC)"),
+        ("do: link_up, nic: last", "do: wait, until: received(download)",
+         "f.yaml:13: timeline[1].until: `received(download)` is no condition; write `received(download) >= 10MB`"),
+        ("do: link_up, nic: last", "do: wait, until: received(download) >= 10",
+         "f.yaml:13: timeline[1].until: `10` has no unit; write 10B or 10KB or 10KiB or 10MB or 10MiB or 10GB or 10GiB"),
+        ("do: link_up, nic: last", "do: wait, until: down(nic7)",
+         "f.yaml:13: timeline[1].until: `nic7` is no NIC of this network; there is nic0, nic1, nic2, last"),
         ("do: link_up, nic: last", "do: wait, until: done(upload)",
          "f.yaml:13: timeline[1].until: `upload` is no traffic of this scenario; there is download"),
         ("receive: 1MB", "at: 1s",
@@ -160,10 +166,30 @@ def test_the_undamaged_one_is_right():
          "f.yaml:13: timeline[1].connection: `downlaod` is no traffic of this scenario; did you mean `download`?"),
         ("do: link_up, nic: last", "do: reload, connection: download, nic: nic7",
          "f.yaml:13: timeline[1].nic: `nic7` is no NIC of this network; there is nic0, nic1, nic2, any, last"),
-        ("do: link_up, nic: last", "do: kill_agent, after: 1",
+        ("do: link_up, nic: last", "do: kill, process: agent, after: 1",
          "f.yaml:13: timeline[1].after: `1` has no unit; write 1us or 1ms or 1s"),
         ("do: link_up, nic: last", "do: run, node: c9, command: ls",
          "f.yaml:13: timeline[1].node: `c9` is no node of this network; there is server, nic0, nic1, nic2, c1, c2, s1"),
+        ("do: link_up, nic: last", "do: kill, process: agnet",
+         "f.yaml:13: timeline[1].process: `agnet` is no process of this run; did you mean `agent`?"),
+        ("do: link_up, nic: last", "do: kill, process: agent-team1",
+         "f.yaml:13: timeline[1].process: `agent-team1` is no process of this run; did you mean `agent`?"),
+        ("do: link_up, nic: last", "do: heal",
+         "f.yaml:13: timeline[1]: give it either `nic`, for a NIC's wire, or `client`, for a client's link"),
+        ("do: link_up, nic: last", "do: impair, client: c7, loss: 1%",
+         "f.yaml:13: timeline[1].client: `c7` is no client of this network; there is c1, c2"),
+        ("do: link_up, nic: last", "do: impair, nic: nic0",
+         "f.yaml:13: timeline[1]: impairs nothing; give it `loss`, `corrupt` or `delay`, for example `loss: 1%`"),
+        ("do: link_up, nic: last", "do: impair, nic: nic0, loss: 1",
+         "f.yaml:13: timeline[1].loss: `1` is not a share; write for example 1%"),
+        ("do: link_up, nic: last", "do: impair, nic: nic0, delay: 1ms, jitter: 2ms",
+         "f.yaml:13: timeline[1]: `jitter` is more than `delay`; a frame cannot arrive before it was sent"),
+        ("do: link_up, nic: last", "do: set_switch",
+         "f.yaml:13: timeline[1]: sets nothing; give it `hash`, `seed` or `rebalance`"),
+        ("do: link_up, nic: last", "do: switch_down, switch: s7",
+         "f.yaml:13: timeline[1].switch: `s7` is no switch of this network; there is s1"),
+        ("do: link_up, nic: last", "do: syn_flood, client: c1, service: file",
+         "f.yaml:13: timeline[1].service: `file` is no service of this scenario; did you mean `files`?"),
         # YAML
         ("nics: 3", "nics: 3, nics: 4", "f.yaml:3: network.nics: is written twice"),
         ("captures: [c1]", "about: again", "f.yaml:10: about: is written twice"),

@@ -2,7 +2,8 @@
 
 import pytest
 
-from scenarios import play
+from scenarios import deeds, play
+from scenarios.known import Known
 from scenarios.load import load
 from scenarios.play import Play
 from scenarios.processes import RunError
@@ -37,14 +38,10 @@ class Bench:
         self.topology = topology_of(self.scenario)
         self.notes: list[str] = []
         self.network = self.children = Notes(self.notes)
-        self.connections = {"t": [("10.0.0.11", 4, "10.0.0.1", 8080)]}
-        self.ever_offloaded = {("10.0.0.11", 4, "10.0.0.1", 8080)}
+        one = ("10.0.0.11", 4, "10.0.0.1", 8080)
+        self.known = Known({"t": [one]}, {one})
         self.asked = self.looked = 0
         self.answers: list[list[str]] = [[]]
-
-    @property
-    def done(self) -> set[str]:
-        return {"t"} if self.play.timeline.finished else set()
 
     def records(self):
         self.asked += 1
@@ -57,7 +54,12 @@ class Bench:
         self.looked += 1
         return self.looked > 3
 
-    def look(self) -> None: ...
+    def look(self) -> None:
+        if self.play.timeline.finished:
+            self.known.done.add("t")
+
+    def forget(self, who: str, event: str) -> None:
+        self.looked = 0
 
     def emit(self, event: str, **keys: object) -> None:
         if event == "records_checked":
@@ -75,8 +77,9 @@ class Bench:
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch):
     """Nothing here takes time."""
-    for name in ("RECORDS_S", "POLL_S", "CHECK_S"):
+    for name in ("RECORDS_S", "POLL_S"):
         monkeypatch.setattr(play, name, 0.001)
+    monkeypatch.setattr(deeds, "CHECK_S", 0.001)
 
 
 def step(text: str) -> list[str]:
@@ -100,13 +103,13 @@ def test_an_adapter_dies_with_its_engine_and_comes_back_behind_it():
 
 
 def test_the_agent_is_back_before_the_next_step():
-    bench = Bench("{at: 0s, do: kill_agent}, {at: 0s, do: link_down, nic: nic0}")
+    bench = Bench("{at: 0s, do: kill, process: agent}, {at: 0s, do: link_down, nic: nic0}")
     assert bench.run() == ["kill agent", "restart agent", "link_down nic0"]
     assert bench.looked > 3
 
 
 def test_with_a_time_the_timeline_goes_on_without_the_agent():
-    bench = Bench("{at: 0s, do: kill_agent, after: 5ms}, {at: 0s, do: link_down, nic: nic0}")
+    bench = Bench("{at: 0s, do: kill, process: agent, after: 5ms}, {at: 0s, do: link_down, nic: nic0}")
     assert bench.run() == ["kill agent", "link_down nic0", "restart agent"]
 
 
@@ -122,6 +125,47 @@ def test_commands():
     assert step("rehash, connection: t, to: nic0") == ["rehash t nic0"]
 
 
+def test_impairments():
+    assert step("black_hole, nic: nic1, direction: to_nic") == ["black_hole nic1 to_nic"]
+    assert step("impair, client: c2, loss: 1%, delay: 10ms") == ["impair c2 0.01 0.0 0.01 0.0"]
+    assert step("heal, nic: carrying(t)") == ["heal nic1"]
+    assert step("set_rate, nic: nic0, rate: 10mbit") == ["set_rate nic0 10000000"]
+
+
+def test_no_step_chooses_a_nic_that_another_put_out_of_service():
+    dead = "{at: 0s, do: black_hole, nic: nic0}, {at: 0s, do: black_hole, nic: nic2}, "
+    assert Bench(dead + "{at: 0s, do: link_down, nic: any}").run()[2:] == ["link_down nic1"]
+    assert Bench("{at: 0s, do: switch_down, switch: s1}, {at: 0s, do: switch_up, switch: s1}").run() == [
+        *("switch_down s1", "switch_up s1"),
+    ]
+
+
+def test_the_switch():
+    assert step("set_switch, hash: layer2, seed: 3") == ["set_switch {'hash': 'layer2', 'seed': 3}"]
+    assert step("take_out, nic: nic2") == ["use_member nic2 False"]
+    assert step("take_back, nic: nic2") == ["use_member nic2 True"]
+
+
+def test_a_killed_switch_or_controller_is_back_before_the_next_step():
+    for process, calls in (
+        ("controller", "kill controller, restart controller"),
+        ("switch", "kill_switch, restart_switch"),
+    ):
+        bench = Bench("{at: 0s, do: kill, process: " + process + "}, {at: 0s, do: link_down, nic: nic0}")
+        assert bench.run() == [*calls.split(", "), "link_down nic0"]
+        assert bench.looked > 3
+
+
+def test_an_engine_is_killed_by_the_name_of_its_nic():
+    assert step("kill, process: carrying(t)") == ["kill nic1", "restart nic1"]
+
+
+def test_a_flood():
+    assert step("syn_flood, client: c2, service: files, rate: 500/s, time: 2s") == [
+        "start_flood step-1 c2 files 500.0 2.0"
+    ]
+
+
 def test_records_are_compared_until_they_agree():
     bench = Bench("{at: 0s, do: check_records}")
     bench.answers = [["on its way"], ["on its way"], []]
@@ -132,8 +176,8 @@ def test_records_are_compared_until_they_agree():
 
 
 def test_a_process_that_never_gets_ready_is_named(monkeypatch):
-    monkeypatch.setattr(play, "READY_S", 0.01)
-    bench = Bench("{at: 0s, do: kill_agent}")
+    monkeypatch.setattr(deeds, "READY_S", 0.01)
+    bench = Bench("{at: 0s, do: kill, process: agent}")
     bench.looked = -1_000_000
     with pytest.raises(RunError, match=r"agent was not ready again within 0.01 s"):
         bench.run()

@@ -2,8 +2,9 @@
 
 import pytest
 
+from scenarios.conditions import Facts
 from scenarios.steps import AllLinksDown, LinkDown, LinkUp, OffloadNow, Rehash, ReloadNow, Wait
-from scenarios.timeline import Due, Facts, Timeline, TimelineError, parse_word
+from scenarios.timeline import Due, Timeline, TimelineError, parse_word
 
 NICS = ("nic0", "nic1", "nic2")
 
@@ -157,3 +158,32 @@ def test_wait_until_uploaded():
     timeline = Timeline.of([wait(0, "uploaded(download)")])
     assert timeline.advance(0, facts())[0] is None
     assert timeline.advance(0, facts(uploaded={"download"}))[0] is not None
+
+
+def test_wait_for_a_move_since_the_step_before():
+    timeline = Timeline.of([down(0, "nic0"), wait(0, "reloaded(download)"), wait(0, "moved(download)")])
+    _, timeline = timeline.advance(0, facts(reloads={"download": 2}, moves={"download": 3}))
+    assert timeline.advance(0, facts(reloads={"download": 2}, moves={"download": 3}))[0] is None, "these were before"
+    due, timeline = timeline.advance(0, facts(reloads={"download": 3}, moves={"download": 4}))
+    assert due is not None
+    due, timeline = timeline.advance(0, facts(reloads={"download": 3}, moves={"download": 4}))
+    assert due is not None, "a wait is no step that moves anything"
+
+
+def test_wait_for_links_as_the_agent_sees_them():
+    timeline = Timeline.of([down(0, "nic2"), wait(0, "down(last)"), wait(0, "up(nic0)")])
+    _, timeline = timeline.advance(0, facts())
+    assert timeline.advance(0, facts(links={"nic2": True}))[0] is None
+    due, timeline = timeline.advance(0, facts(links={"nic2": False}))
+    assert due is not None
+    assert timeline.advance(0, facts(links={"nic0": False}))[0] is None
+    assert timeline.advance(0, facts(links={"nic0": True}))[0] is not None
+
+
+def test_wait_for_bytes():
+    timeline = Timeline.of([wait(0, "received(download) >= 1KB")])
+    assert timeline.advance(0, facts(received={"download": 999}))[0] is None
+    assert timeline.advance(0, facts(received={"download": 1000}))[0] is not None
+    timeline = Timeline.of([wait(0, "sent(download) >= 1 MB")])
+    assert timeline.advance(0, facts(received={"download": 10**7}))[0] is None
+    assert timeline.advance(0, facts(sent={"download": 10**7}))[0] is not None
