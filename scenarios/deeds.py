@@ -104,15 +104,15 @@ class Deeds:
                 # Its links come up behind its engine: an adapter without one would answer for what it does not know.
                 self._restart(nic, then=partial(self._adapter_back, nic))
             case BlackHole():
-                network.black_hole(nic, step.direction)  # type: ignore[attr-defined]
+                network.black_hole(nic, step.direction)
                 self.down.add(nic)
             case Impair():
-                network.impair(nic or step.client, step.loss, step.corrupt, step.delay, step.jitter)  # type: ignore[attr-defined]
+                network.impair(nic or str(step.client), step.loss, step.corrupt, step.delay, step.jitter)
             case Heal():
-                network.heal(nic or step.client)  # type: ignore[attr-defined]
+                network.heal(nic or str(step.client))
                 self.down.discard(nic)
             case SetRate():
-                network.set_rate(nic, step.rate)  # type: ignore[attr-defined]
+                network.set_rate(nic, step.rate)
             case Rehash():
                 bench.rehash(step.connection, nic)
             case SetSwitch():
