@@ -17,7 +17,7 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ def _load_libbpf() -> ctypes.CDLL:
         ("bpf_map_delete_elem", number, (number, pointer)),
         ("bpf_map_get_next_key", number, (number, pointer, pointer)),
         ("bpf_map_lookup_batch", number, (number, pointer, pointer, pointer, pointer, pointer, pointer)),
+        ("bpf_map_update_batch", number, (number, pointer, pointer, pointer, pointer)),
         ("bpf_prog_test_run_opts", number, (number, pointer)),
         ("bpf_tc_hook_create", number, (pointer,)),
         ("bpf_tc_attach", number, (pointer, pointer)),
@@ -144,8 +145,8 @@ class Map:
             if value is not None:
                 yield key, value
 
-    def in_batches(self, size: int = 4096) -> Iterator[tuple[bytes, bytes]]:
-        """All elements of a hash map, up to `size` by one system call."""
+    def batches(self, size: int = 4096) -> Iterator[tuple[int, bytes, bytes]]:
+        """All elements of a hash map, about `size` by one system call: how many, their keys, and their values."""
         place, count, result = ctypes.create_string_buffer(max(4, self._key_size)), ctypes.c_uint32(), 0
         before: ctypes.Array[ctypes.c_char] | None = None
         while result == 0:
@@ -158,14 +159,33 @@ class Map:
                 continue
             if result != -errno.ENOENT:  # the kernel's word for: these were the last
                 _check(result, "map lookup")
-            before, all_keys, all_values = place, keys.raw, values.raw
-            for n in range(count.value):
-                key = all_keys[n * self._key_size : (n + 1) * self._key_size]
-                yield key, all_values[n * self._value_size : (n + 1) * self._value_size]
+            before = place
+            yield count.value, keys.raw, values.raw
+
+    def in_batches(self) -> Iterator[tuple[bytes, bytes]]:
+        """The same, one by one."""
+        for count, keys, values in self.batches():
+            for n in range(count):
+                key = keys[n * self._key_size : (n + 1) * self._key_size]
+                yield key, values[n * self._value_size : (n + 1) * self._value_size]
+
+    def put_many(self, elements: Sequence[tuple[bytes, bytes]]) -> None:
+        """Puts all of them by one system call. Raises KernelError; some are there then, and some are not."""
+        keys, values = (b"".join(parts) for parts in zip(*elements, strict=True)) if elements else (b"", b"")
+        count = ctypes.c_uint32(len(elements))
+        if elements:
+            _check(self._lib.bpf_map_update_batch(self.fd, keys, values, ctypes.byref(count), None), "map update")
 
     def max_entries(self) -> int:
+        return self._told("max_entries")
+
+    def memory(self) -> int:
+        """Bytes that it takes in the kernel, as the kernel counts them."""
+        return self._told("memlock")
+
+    def _told(self, what: str) -> int:
         lines = Path(f"/proc/self/fdinfo/{self.fd}").read_text().splitlines()
-        return int(next(line.split(":")[1] for line in lines if line.startswith("max_entries:")))
+        return int(next(line.split(":")[1] for line in lines if line.startswith(f"{what}:")))
 
 
 class _TestRun(ctypes.Structure):  # struct bpf_test_run_opts
@@ -243,6 +263,14 @@ class Program:
         result = _libbpf().bpf_prog_test_run_opts(self.fd, ctypes.byref(options))
         _check(result, f"run of {self.name}")
         return options.retval, ctx.raw if ctx is not None else b""
+
+    def timed(self, frame: bytes, repeat: int) -> tuple[int, int]:
+        """The same over a frame, so many times: the last return value, and the nanoseconds of one run."""
+        data = ctypes.create_string_buffer(frame, len(frame))
+        options = _TestRun(sz=ctypes.sizeof(_TestRun), data_size_in=len(frame), repeat=repeat)
+        options.data_in = ctypes.addressof(data)
+        _check(_libbpf().bpf_prog_test_run_opts(self.fd, ctypes.byref(options)), f"run of {self.name}")
+        return options.retval, options.duration
 
 
 class BpfObject:

@@ -42,6 +42,9 @@ class PlainRecords:
     def all(self) -> Iterator[tuple[Connection, Record]]:
         return iter(list(self._records.items()))
 
+    def quiet(self, since: int) -> Iterator[list[tuple[Connection, Record]]]:
+        yield [(c, r) for c, r in self._records.items() if r.last_seen <= since]
+
     def put(self, connection: Connection, record: Record) -> None:
         """Raises OverflowError when there is no room."""
         if connection not in self._records and len(self._records) >= self._capacity:

@@ -26,12 +26,14 @@ MAX_NICS = 16
 NEVER = 2**64 - 1
 
 _RECORD = struct.Struct("=IBBBBI6sBxIII10Q")
+_LAST_SEEN = 5  # of a record's words of eight bytes
+_SLICE = 8192
 _TEAM = struct.Struct("=III16I16B16II4QI4x")
 _COUNTS = struct.Struct("=10Q")
-_THRESHOLD = struct.Struct("=QQ")
+_SERVICE = struct.Struct("=QQI4x")
 _REPORT = struct.Struct("=Q36s6I4B")
 _ASSIGN = struct.Struct("=36sIIBBBBB3xi")
-_PORT = struct.Struct("!H")
+_INDEX = struct.Struct("=I")
 _ZERO = bytes(4)
 _KEEP = 2  # enum { CLEAR, SET, KEEP }
 _ACTIONS = tuple(Action)
@@ -43,7 +45,7 @@ _MAPS = {
     "team": (4, _TEAM.size),
     "nic_of_bus": (4, 4),
     "counters": (4, _COUNTS.size),
-    "services": (_PORT.size, _THRESHOLD.size),
+    "services": (_INDEX.size, _SERVICE.size),
     "reports": (0, 0),
 }
 
@@ -170,8 +172,8 @@ def pack_record(r: Record) -> bytes:
     )
 
 
-def unpack_record(data: bytes) -> Record:
-    nic, offloaded, stage, due, closing, epoch, mac, fins, *numbers = _RECORD.unpack(data)
+def unpack_record(data: bytes, at: int = 0) -> Record:
+    nic, offloaded, stage, due, closing, epoch, mac, fins, *numbers = _RECORD.unpack_from(data, at)
     return Record(nic, bool(offloaded), Stage(stage), bool(due), bool(closing), epoch, mac, Fins(fins), *numbers)
 
 
@@ -209,6 +211,7 @@ class RecordKeeper(Protocol):
     def team(self, value: Team) -> None: ...
     def get(self, connection: Connection) -> Record | None: ...
     def all(self) -> Iterator[tuple[Connection, Record]]: ...
+    def quiet(self, since: int) -> Iterator[list[tuple[Connection, Record]]]: ...
     def put(self, connection: Connection, record: Record) -> None: ...
     def delete(self, connection: Connection) -> bool: ...
     def assign(
@@ -264,6 +267,19 @@ class Records:
         for key, value in self._maps["records"].in_batches():
             yield from_key(key), unpack_record(value)
 
+    def quiet(self, since: int) -> Iterator[list[tuple[Connection, Record]]]:
+        """Those whose last frame came at `since` (CLOCK_MONOTONIC, ns) or before, a slice at a time.
+
+        A slice takes some milliseconds however many records there are. Only those that are given are taken apart.
+        """
+        for count, keys, values in self._maps["records"].batches(_SLICE):
+            last_seen = memoryview(values).cast("Q")[_LAST_SEEN :: _RECORD.size // 8][:count].tolist()
+            old = [n for n, seen in enumerate(last_seen) if seen <= since]
+            yield [
+                (from_key(keys[n * KEY.size : (n + 1) * KEY.size]), unpack_record(values, n * _RECORD.size))
+                for n in old
+            ]
+
     def put(self, connection: Connection, record: Record) -> None:
         """Raises KernelError when there is no room."""
         self._maps["records"].put(key_of(connection), pack_record(record))
@@ -305,14 +321,13 @@ class Records:
         self._maps["team"].put(_ZERO, value.pack())
 
     def set_bus(self, ifindex: int, nic: int) -> None:
-        self._maps["nic_of_bus"].put(struct.pack("=I", ifindex), struct.pack("=I", nic))
+        """Raises KernelError for an index above what the frame path knows."""
+        self._maps["nic_of_bus"].put(_INDEX.pack(ifindex), _INDEX.pack(nic + 1))
 
     def set_service(self, port: int, threshold: Threshold | None) -> None:
         """The threshold of connections to one port of the team; None: the team's own."""
-        if threshold is None:
-            self._maps["services"].delete(_PORT.pack(port))
-        else:
-            self._maps["services"].put(_PORT.pack(port), _THRESHOLD.pack(threshold.after_bytes, threshold.after_ns))
+        own = (0, 0, 0) if threshold is None else (threshold.after_bytes, threshold.after_ns, 1)
+        self._maps["services"].put(_INDEX.pack(port), _SERVICE.pack(*own))
 
     def counts(self, nic: int) -> dict[str, int]:
         """Frames that came in by a NIC: by block of Figure 4, by what became of them, unrecorded for lack of room."""

@@ -60,7 +60,8 @@ class Steering(Protocol):
 
 @dataclass(frozen=True)
 class Seen:
-    """What a NIC's steering counted of one connection since it joined. last_seen: CLOCK_MONOTONIC, nanoseconds."""
+    """What a NIC's steering counted of one connection since it joined. last_seen: CLOCK_MONOTONIC, nanoseconds,
+    up to a tick of the kernel's old."""
 
     frames_in: int
     wire_bytes_in: int

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterable
 from pathlib import Path
 
 SOURCES = Path(__file__).resolve().parent
@@ -22,23 +23,25 @@ def path(name: str) -> Path:
     return OBJECTS / f"{name}.bpf.o"
 
 
-def stale(name: str) -> bool:
+def stale(name: str, folder: Path = SOURCES) -> bool:
     target = path(name)
-    sources = (*SOURCES.glob("*.h"), SOURCES / f"{name}.bpf.c")
+    sources = (*SOURCES.glob("*.h"), folder / f"{name}.bpf.c")
     return not target.exists() or any(s.stat().st_mtime > target.stat().st_mtime for s in sources)
 
 
-def build() -> str | None:
-    """Compiles what is stale. Gives one line that says what went wrong, or None."""
+def build(names: Iterable[str] = PROGRAMS, folder: Path = SOURCES) -> str | None:
+    """Compiles what is stale of a folder's programs. Gives one line that says what went wrong, or None."""
     clang = shutil.which("clang")
     if clang is None:
         return "clang is missing; install the Debian package clang"
     OBJECTS.mkdir(exist_ok=True)
     multiarch = sysconfig.get_config_var("MULTIARCH") or f"{os.uname().machine}-linux-gnu"
-    for name in filter(stale, PROGRAMS):
-        source, part = SOURCES / f"{name}.bpf.c", OBJECTS / f"{name}.{os.getpid()}.o"
+    for name in names:
+        if not stale(name, folder):
+            continue
+        source, part = folder / f"{name}.bpf.c", OBJECTS / f"{name}.{os.getpid()}.o"
         command = [clang, "-O2", "-g", "-Wall", "-Werror", "-target", "bpf"]
-        command += [f"-I/usr/include/{multiarch}", "-c", str(source), "-o", str(part)]
+        command += [f"-I/usr/include/{multiarch}", f"-I{SOURCES}", "-c", str(source), "-o", str(part)]
         result = subprocess.run(command, capture_output=True, text=True)
         if result.returncode:
             part.unlink(missing_ok=True)

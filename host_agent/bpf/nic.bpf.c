@@ -25,7 +25,7 @@ struct steer {
 	__u8 next_hop[ETH_ALEN]; /* the neighbour travels with the context: the NIC's kernel need not resolve it */
 	__u8 pad[6];
 	__u64 frames_in, bytes_in, frames_out, bytes_out;
-	__u64 last_seen; /* CLOCK_MONOTONIC, ns */
+	__u64 last_seen; /* CLOCK_MONOTONIC, ns, up to a tick of the kernel's old */
 };
 
 struct nic_ports {
@@ -73,7 +73,7 @@ static __always_inline bool take(struct __sk_buff *skb, struct nic_ports *p, __u
 	__builtin_memcpy(s->next_hop, f.peer_mac, ETH_ALEN);
 	add(&s->frames_in, 1);
 	add(&s->bytes_in, skb->len);
-	s->last_seen = bpf_ktime_get_ns();
+	s->last_seen = bpf_ktime_get_coarse_ns();
 	add(&p->own_in, 1);
 	return true;
 }
@@ -117,7 +117,7 @@ SEC("tc") int wire_out(struct __sk_buff *skb)
 		if (s && s->allowed & OUT) {
 			add(&s->frames_out, 1);
 			add(&s->bytes_out, skb->len);
-			s->last_seen = bpf_ktime_get_ns();
+			s->last_seen = bpf_ktime_get_coarse_ns();
 			add(&p->own_out, 1);
 			bpf_skb_store_bytes(skb, 0, s->next_hop, ETH_ALEN, 0);
 			return TC_ACT_OK;

@@ -10,6 +10,7 @@
 #include "frame.h"
 
 #define MAX_NICS 16
+#define MAX_INTERFACES 4096 /* that the server ever had */
 
 enum stage { SETTLED, HELD, SILENT }; /* decision.py: Stage */
 enum block { BLOCK_404, BLOCK_408, BLOCK_412, BLOCK_414, BLOCKS };
@@ -31,7 +32,7 @@ struct record {
 	__u8 pad;
 	__u32 forwarded;                 /* strays of this epoch */
 	__u32 peer_fin, host_fin;        /* sequence numbers just behind the FINs */
-	__u64 created, last_seen;        /* CLOCK_MONOTONIC, ns */
+	__u64 created, last_seen;        /* CLOCK_MONOTONIC, ns; last_seen is up to a tick of the kernel's old */
 	__u64 reported;                  /* the last stray that was told */
 	__u64 first_stray;               /* of this epoch */
 	__u64 packets, bytes;            /* from the peer, as far as they came this way */
@@ -44,6 +45,12 @@ struct record {
 struct threshold { /* when a connection is due for a NIC: at so many bytes in both directions, or so old */
 	__u64 after_bytes; /* ~0: never */
 	__u64 after_ns;    /* 0: never */
+};
+
+struct service { /* a port of the team's */
+	struct threshold offload;
+	__u32 own_rule; /* or the team's holds */
+	__u32 pad;
 };
 
 struct team {

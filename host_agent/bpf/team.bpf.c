@@ -34,11 +34,12 @@ struct {
 	__type(value, struct team);
 } team SEC(".maps");
 
+/* What every frame asks for lies in arrays: a hash lookup costs as much as half of reading the headers. */
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_NICS);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_INTERFACES);
 	__type(key, __u32); /* interface index of a bus */
-	__type(value, __u32);
+	__type(value, __u32); /* NIC id + 1 */
 } nic_of_bus SEC(".maps");
 
 struct {
@@ -49,10 +50,10 @@ struct {
 } counters SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1024);
-	__type(key, __be16); /* the team's port */
-	__type(value, struct threshold);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 65536);
+	__type(key, __u32); /* the team's port */
+	__type(value, struct service);
 } services SEC(".maps");
 
 struct {
@@ -72,7 +73,7 @@ struct told {
 	__u8 block, action, by;
 };
 
-static __always_inline void tell(struct frame *f, __u32 nic, __u64 now, struct told what)
+static __always_inline void tell(struct frame *f, __u32 nic, struct told what)
 {
 	/* Traces may fill one half of the ring only: what the agent must know always has room before them. */
 	if (what.kind == TRACE && bpf_ringbuf_query(&reports, BPF_RB_AVAIL_DATA) > REPORTS_SIZE / 2)
@@ -80,7 +81,7 @@ static __always_inline void tell(struct frame *f, __u32 nic, __u64 now, struct t
 	struct report *out = bpf_ringbuf_reserve(&reports, sizeof(*out), 0);
 	if (!out)
 		return; /* the agent is behind; the next frame tells again */
-	out->at = now;
+	out->at = bpf_ktime_get_ns();
 	__builtin_memcpy(&out->id, &f->id, sizeof(f->id));
 	out->kind = what.kind;
 	out->nic = nic;
@@ -95,17 +96,17 @@ static __always_inline void tell(struct frame *f, __u32 nic, __u64 now, struct t
 	bpf_ringbuf_submit(out, 0);
 }
 
-static __always_inline void check_due(struct team *t, struct frame *f, struct record *r, __u64 now)
+static __always_inline void check_due(struct team *t, struct frame *f, struct record *r)
 {
 	if (r->due || r->offloaded || r->closing || r->stage != SETTLED)
 		return;
-	__be16 port = f->id.dport;
-	struct threshold *own = bpf_map_lookup_elem(&services, &port);
-	__u64 bytes = own ? own->after_bytes : t->offload.after_bytes;
-	__u64 ns = own ? own->after_ns : t->offload.after_ns;
-	if (r->bytes + r->bytes_out >= bytes || (ns && now - r->created >= ns)) {
+	__u32 port = bpf_ntohs(f->id.dport);
+	struct service *own = bpf_map_lookup_elem(&services, &port);
+	struct threshold *rule = own && own->own_rule ? &own->offload : &t->offload;
+	if (r->bytes + r->bytes_out >= rule->after_bytes ||
+	    (rule->after_ns && bpf_ktime_get_ns() - r->created >= rule->after_ns)) {
 		r->due = 1;
-		tell(f, r->nic, now, (struct told){.kind = DUE, .epoch = r->epoch});
+		tell(f, r->nic, (struct told){.kind = DUE, .epoch = r->epoch});
 	}
 }
 
@@ -131,8 +132,10 @@ static __always_inline void note_fins(struct record *r, struct frame *f, bool fr
 }
 
 /* Block 414: whether this stray is told. The first ones of an epoch may be late, or a flap of the switch's. */
-static __always_inline bool stray_is_told(struct team *t, struct record *r, __u64 now)
+static __always_inline bool stray_is_told(struct team *t, struct record *r)
 {
+	__u64 now = bpf_ktime_get_ns();
+
 	__sync_fetch_and_add(&r->forwarded, 1);
 	if (r->forwarded == 1)
 		r->first_stray = now;
@@ -156,7 +159,7 @@ SEC("tc") int bus_in(struct __sk_buff *skb)
 	__u32 *arrived = bpf_map_lookup_elem(&nic_of_bus, &ifindex);
 	if (!t || !arrived)
 		return TC_ACT_SHOT;
-	__u32 nic = *arrived;
+	__u32 from = *arrived - 1, nic = from; /* 0 - 1: no NIC's, so there are no counters */
 	struct counts *c = bpf_map_lookup_elem(&counters, &nic);
 	struct frame f;
 	if (!c)
@@ -165,12 +168,12 @@ SEC("tc") int bus_in(struct __sk_buff *skb)
 		add(&c->other, 1);
 		return bpf_redirect(t->virtual_nic, BPF_F_INGRESS);
 	}
-	__u64 now = bpf_ktime_get_ns();
 	struct record *r = bpf_map_lookup_elem(&records, &f.id);
 	__u32 epoch = 0;
 	__u8 block, action;
 	bool reused = r && r->closing && r->stage == SETTLED && opens(&f);
 	if (!r || reused) { /* 402, 404: no record. An RST ends a connection, it starts none. */
+		__u64 now = bpf_ktime_get_ns();
 		struct record fresh = {.nic = nic, .created = now, .last_seen = now};
 		fresh.packets = 1;
 		fresh.bytes = skb->len;
@@ -180,7 +183,7 @@ SEC("tc") int bus_in(struct __sk_buff *skb)
 		if (reused) {
 			/* The epoch counts on: nothing that was decided about the old connection fits the new one. */
 			epoch = r->epoch;
-			tell(&f, r->nic, now, (struct told){.kind = CLOSED, .epoch = epoch, .by = BY_REUSE});
+			tell(&f, r->nic, (struct told){.kind = CLOSED, .epoch = epoch, .by = BY_REUSE});
 			fresh.epoch = ++epoch;
 			*r = fresh;
 		} else if (!(f.flags & RST)) {
@@ -189,7 +192,7 @@ SEC("tc") int bus_in(struct __sk_buff *skb)
 				add(&c->unrecorded, 1);
 				if (now - c->told_full >= t->report_every) {
 					c->told_full = now;
-					tell(&f, nic, now, (struct told){.kind = FULL});
+					tell(&f, nic, (struct told){.kind = FULL});
 				}
 			}
 		}
@@ -198,7 +201,7 @@ SEC("tc") int bus_in(struct __sk_buff *skb)
 	epoch = r->epoch;
 	add(&r->packets, 1);
 	add(&r->bytes, skb->len);
-	r->last_seen = now;
+	r->last_seen = bpf_ktime_get_coarse_ns(); /* reading the exact clock takes as long as reading the headers */
 	__builtin_memcpy(r->peer_mac, f.peer_mac, ETH_ALEN);
 	if (r->nic == nic) { /* 406, 408: where the record says */
 		block = BLOCK_408;
@@ -209,8 +212,8 @@ SEC("tc") int bus_in(struct __sk_buff *skb)
 	} else { /* 410, 414: another NIC has it */
 		block = BLOCK_414;
 		add(&r->strays, 1);
-		if (r->stage == SETTLED && stray_is_told(t, r, now))
-			tell(&f, nic, now,
+		if (r->stage == SETTLED && stray_is_told(t, r))
+			tell(&f, nic,
 			     (struct told){.kind = STRAY, .epoch = epoch, .block = block, .action = FORWARD});
 	}
 	if (r->stage != SETTLED) {
@@ -222,20 +225,20 @@ SEC("tc") int bus_in(struct __sk_buff *skb)
 		nic = r->nic;
 		if (f.flags & RST && !r->closing) {
 			r->closing = 1;
-			tell(&f, *arrived, now, (struct told){.kind = CLOSED, .epoch = epoch, .by = BY_PEER});
+			tell(&f, from, (struct told){.kind = CLOSED, .epoch = epoch, .by = BY_PEER});
 		}
 	} else {
 		action = UP;
 		if (f.flags & RST) {
-			tell(&f, *arrived, now, (struct told){.kind = CLOSED, .epoch = epoch, .by = BY_PEER});
+			tell(&f, from, (struct told){.kind = CLOSED, .epoch = epoch, .by = BY_PEER});
 			bpf_map_delete_elem(&records, &f.id);
 		} else {
-			check_due(t, &f, r, now);
+			check_due(t, &f, r);
 		}
 	}
 decided:
 	if (t->trace)
-		tell(&f, *arrived, now, (struct told){.kind = TRACE, .epoch = epoch, .block = block, .action = action});
+		tell(&f, from, (struct told){.kind = TRACE, .epoch = epoch, .block = block, .action = action});
 	add(&c->blocks[block], 1);
 	switch (action) {
 	case HOLD:
@@ -292,9 +295,8 @@ SEC("tc") int team_out(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	if (read_tcp(skb, &f, true)) {
 		struct record *r = bpf_map_lookup_elem(&records, &f.id);
-		__u64 now = bpf_ktime_get_ns();
 		if (r && r->closing && r->stage == SETTLED && opens(&f)) { /* the host itself calls with an old identifier */
-			tell(&f, r->nic, now, (struct told){.kind = CLOSED, .epoch = r->epoch, .by = BY_REUSE});
+			tell(&f, r->nic, (struct told){.kind = CLOSED, .epoch = r->epoch, .by = BY_REUSE});
 			bpf_map_delete_elem(&records, &f.id);
 		} else if (r) {
 			if (r->offloaded || r->stage == SILENT) {
@@ -306,13 +308,13 @@ SEC("tc") int team_out(struct __sk_buff *skb)
 			__u32 nic = r->nic;
 			if (f.flags & RST) {
 				if (!r->closing || r->stage == SETTLED)
-					tell(&f, nic, now, (struct told){.kind = CLOSED, .epoch = r->epoch, .by = BY_HOST});
+					tell(&f, nic, (struct told){.kind = CLOSED, .epoch = r->epoch, .by = BY_HOST});
 				if (r->stage == SETTLED)
 					bpf_map_delete_elem(&records, &f.id);
 				else /* the move under way still needs it */
 					r->closing = 1;
 			} else {
-				check_due(t, &f, r, now);
+				check_due(t, &f, r);
 			}
 			if (nic < MAX_NICS && t->up[nic])
 				return bpf_redirect(t->bus[nic], 0);

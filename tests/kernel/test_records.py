@@ -146,6 +146,18 @@ def test_all_records_come_in_batches(path: FramePath, number: int) -> None:
     path.clear(Team())
 
 
+@pytest.mark.parametrize("number", [0, 1, 20000])
+def test_the_quiet_ones_come_in_slices(path: FramePath, number: int) -> None:
+    path.clear(Team())
+    every = {V6._replace(sport=n % 60000): Record(n % 16, last_seen=n, packets=n) for n in range(number)}
+    for connection, record in every.items():
+        path.records.put(connection, record)
+    slices = list(path.records.quiet(500))
+    assert dict(one for some in slices for one in some) == {c: r for c, r in every.items() if r.last_seen <= 500}
+    assert len(slices) > 1 or number <= 8192
+    path.clear(Team())
+
+
 def test_a_service_has_its_own_threshold(empty: FramePath) -> None:
     """Other ports of the team, and the peer's ports, are none of its business."""
     web, ssh, odd = V4, V4._replace(dport=22), V4._replace(sport=22)
