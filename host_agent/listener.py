@@ -1,6 +1,9 @@
 """The host engine's ears: accepts connections to the team's address and joins each to its application.
 
 Decides: nothing but what cannot be served. Never touches: connections once they are accepted.
+
+The application sees the client's own address and port: the channel is bound to them (IP_TRANSPARENT), and the server's
+routes bring what the application answers back to the channel (topologies/settings.py). So it listens on the loopback.
 """
 
 from __future__ import annotations
@@ -18,11 +21,19 @@ from host_agent.emit import emit
 from host_agent.loop import Loop
 
 _BACKLOG = 4096
+_ANSWER_S = 1.0  # for the application's kernel to take a connection; a full backlog must not stop the engine for long
+_TRANSPARENT = {
+    socket.AF_INET: (socket.IPPROTO_IP, 19),  # IP_TRANSPARENT
+    socket.AF_INET6: (socket.IPPROTO_IPV6, 75),  # IPV6_TRANSPARENT
+}
 
 
 @dataclass(frozen=True)
 class Service:
-    """A port of the team, and where its application listens: ("127.0.0.1", 8080), or the path of a Unix socket."""
+    """A port of the team, and where its application listens: ("127.0.0.1", 8080), or the path of a Unix socket.
+
+    The host `localhost` is 127.0.0.1 to IPv4 clients and ::1 to IPv6 clients.
+    """
 
     name: str
     port: int
@@ -37,7 +48,7 @@ class Service:
             if app.startswith("/"):
                 return cls(name, int(port), app)
             host, _, app_port = app.rpartition(":")
-            return cls(name, int(port), (host, int(app_port)))
+            return cls(name, int(port), (host.strip("[]"), int(app_port)))
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is not NAME:PORT=HOST:PORT or NAME:PORT=/path") from None
 
@@ -79,9 +90,9 @@ class Listener:
                 continue  # the peer gave up before it was accepted
             local = tcp.getsockname()
             connection = Connection(peer[0], peer[1], local[0], local[1])
-            channel = self._connect_application()
+            channel = self._connect_application(connection)
             if isinstance(channel, OSError):
-                reason = f"application: {channel.strerror}"
+                reason = f"application: {channel.strerror or channel}"
                 emit(self._who, "refused", **connection.fields(), reason=reason)
                 reset(tcp)
                 continue
@@ -89,17 +100,38 @@ class Listener:
             repair.limit_unsent(tcp)
             self._accepted(connection, tcp, channel, self._service.name)
 
-    def _connect_application(self) -> socket.socket | OSError:
+    def _connect_application(self, connection: Connection) -> socket.socket | OSError:
         app = self._service.app
-        channel = socket.socket(socket.AF_UNIX if isinstance(app, str) else socket.AF_INET, socket.SOCK_STREAM)
+        if isinstance(app, str):
+            family = socket.AF_UNIX
+        else:
+            app = (_LOCALHOST[":" in connection.src] if app[0] == "localhost" else app[0], app[1])
+            family = socket.AF_INET6 if ":" in app[0] else socket.AF_INET
+        channel = socket.socket(family, socket.SOCK_STREAM)
         try:
-            channel.connect(app)
             if not isinstance(app, str):
+                _speak_as(channel, connection)
                 channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            channel.settimeout(_ANSWER_S)
+            channel.connect(app)
+            channel.settimeout(None)
         except OSError as error:
             channel.close()
             return error
         return channel
+
+
+_LOCALHOST = {False: "127.0.0.1", True: "::1"}
+
+
+def _speak_as(channel: socket.socket, connection: Connection) -> None:
+    """Gives the channel the client's address, where application and client are of one family. Raises OSError."""
+    if (channel.family == socket.AF_INET6) != (":" in connection.src):
+        return
+    channel.setsockopt(*_TRANSPARENT[channel.family], 1)
+    # One port of a client may have connections to several services; only one of them can be a listener's.
+    channel.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    channel.bind((connection.src, connection.sport))
 
 
 def reset(s: socket.socket) -> None:

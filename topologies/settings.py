@@ -29,6 +29,9 @@ WIRE_INDEX = 5000
 ends' indexes equal by chance, each in its own namespace, the kernel would take the device for a physical one
 and tell of a lost carrier up to a second late (net/core/link_watch.c, linkwatch_urgent_event)."""
 
+TO_CHANNELS = 100
+"""The server's routing table for what applications answer, and the place of the rule that leads there."""
+
 SWITCH_PORTS = 77
 """The interface group of the switch's ends of links. A group is deleted at once, which saves much time."""
 QUEUE_SECONDS = 0.05
@@ -88,7 +91,24 @@ def server(topology: Topology) -> str:
             *(line for team in topology.teams for line in _addresses(team.name, team.ip4, PREFIX4, team.ip6, PREFIX6)),
             *(f"link set {name} up" for name in devices),
         ],
+        more=to_channels(),
     )
+
+
+def to_channels() -> list[str]:
+    """Shell lines: what applications on the loopback answer stays in the server, whoever it is for.
+
+    They speak to the clients' own addresses (host_agent/listener.py); without this, that would leave by team0.
+    """
+    rule = f"iif lo lookup {TO_CHANNELS} pref {TO_CHANNELS}"
+    return [
+        "ip -batch - <<'END'",
+        f"rule add from 127.0.0.0/8 {rule}",
+        f"route add local default dev lo table {TO_CHANNELS}",
+        f"route add local ::/0 dev lo table {TO_CHANNELS}",
+        "END",
+        f"ip -6 rule add from ::1 {rule}",
+    ]
 
 
 def nic(topology: Topology, one: Nic) -> str:
@@ -291,9 +311,11 @@ def _conf(family: str, names: Iterable[str], values: dict[str, int], kind: str =
     return [f"echo {value} >{family}/{kind}/{name}/{key}" for name in names for key, value in values.items()]
 
 
-def _script(sysctls: list[str], ip: list[str], tx_off: Iterable[str] = (), tc: Iterable[str] = ()) -> str:
+def _script(
+    sysctls: list[str], ip: list[str], tx_off: Iterable[str] = (), tc: Iterable[str] = (), more: Iterable[str] = ()
+) -> str:
     """A shell script that stops at the first error. sysctls first: they must hold when a link comes up."""
-    script = ["set -e", "cd /proc/sys/net", *sysctls, "ip -batch - <<'END'", *ip, "END"]
+    script = ["set -e", "cd /proc/sys/net", *sysctls, "ip -batch - <<'END'", *ip, "END", *more]
     # Open vSwitch's user-space datapath takes frames as they are; a checksum left to the hardware is never
     # made.
     script += [f"ethtool -K {name} tx off tso off >/dev/null" for name in tx_off]
