@@ -22,9 +22,8 @@ from host_agent.decision import By
 from host_agent.emit import emit
 from host_agent.hold import Hold
 from host_agent.loop import EDGE, Loop
-from host_agent.moves import engine_gone
-from host_agent.peer import EnginePeer
-from host_agent.policy import HOST, Plan
+from host_agent.peer import EnginePeer, engine_gone
+from host_agent.policy import HOST
 from host_agent.records import Records, Report, ReportKind, Threshold
 from host_agent.restart import ask_engines
 from host_agent.steering import hold_of
@@ -45,15 +44,15 @@ class Agent:
         self.records = Records.pinned(Path(config.pins))
         self.team = TeamState(tuple(nic.name for nic in config.nics))
         self._hold = Hold(kernel.open_tap(hold_of(config.team), keep=True))
-        self._peers: dict[int, EnginePeer] = {}
-        self.custody = Custody(config, self.loop, self.records, self.team, self._hold, self._peers)
+        self.peers: dict[int, EnginePeer] = {}
+        self.custody = Custody(config, self.loop, self.records, self.team, self._hold, self.peers)
         for place in (HOST, *range(len(config.nics))):
             self._meet(place)
         self._rebuild()
         self._reports = self.records.reports(self._report)
         self.loop.watch(self._reports.fd, lambda _mask: self._reports.consume())
         self.loop.watch(self._hold.fd, lambda _mask: self._hold.sort())
-        self._sweep = Sweep(self.loop, self.records, self._peers, config.age_s, self.custody.aged)
+        Sweep(self.loop, self.records, self.peers, config.age_s, self.custody.aged)
         for port, rule in config.offload.services.items():
             self.records.set_service(port, _threshold(rule))
         self._set_team()
@@ -70,7 +69,7 @@ class Agent:
 
     def _meet(self, place: int) -> None:
         path = self.config.host.socket if place == HOST else self.config.nics[place].socket
-        peer = self._peers[place] = EnginePeer(path)
+        peer = self.peers[place] = EnginePeer(path)
         self.loop.watch(peer.fd, partial(self._hear, place, peer), EDGE)
         if place != HOST:
             self.team.engines.add(place)
@@ -92,7 +91,7 @@ class Agent:
             self._gone(place, peer, str(gone))
 
     def _gone(self, place: int, peer: EnginePeer, reason: str) -> None:
-        del self._peers[place]
+        del self.peers[place]
         self.loop.unwatch(peer.fd)
         peer.close()
         emit(self.config.name, "engine_gone", engine=self.team.name(place), reason=reason)
@@ -100,9 +99,8 @@ class Agent:
             self.team.engines.discard(place)
             self.team.links.discard(place)
             self._set_team()
-        self._sweep.gone(place)
-        for steps in peer.unanswered():
-            self.custody.moves.step(steps, engine_gone())
+        for heard in peer.unanswered():
+            heard(engine_gone())
         if place != HOST:
             emit(self.config.name, "fault", nic=self.team.name(place), kind="adapter")
             self.custody.adapter_failed(place)
@@ -120,7 +118,7 @@ class Agent:
             elif message.verb == "closed":
                 closed.append(Connection(*message.fields["connection"]))
 
-        found = ask_engines(self._peers, self.records, note)
+        found = ask_engines(self.peers, self.records, note)
         for nic, name in enumerate(self.team.names):
             emit(self.config.name, "link", nic=name, up=nic in self.team.links)
             if nic not in self.team.links:
@@ -139,23 +137,19 @@ class Agent:
 
     def _message(self, place: int, message: Message) -> None:
         match message.verb:
-            case "reply" if self._sweep.heard(place, message):
-                pass
             case "reply":
-                steps = self._peers[place].answered(message)
-                if steps is not None:
-                    self.custody.moves.step(steps, message)
+                self.peers[place].answered(message)
             case "link":
                 self._link(place, up=message.fields["up"])
             case "accepted":
                 connection = Connection(*message.fields["connection"])
                 if self.config.offload.of(connection.dport).after_bytes == 0:
-                    self.custody.offload(connection)
+                    self.custody.offload(connection, anew=True)
             case "closed":
                 self.custody.closed(Connection(*message.fields["connection"]))
             case "upload_requested":
                 connection = Connection(*message.fields["connection"])
-                self.custody.moves.start(Plan(connection, place, HOST, message.fields["reason"]))
+                self.custody.requested(connection, place, message.fields["reason"])
 
     def _report(self, report: Report) -> None:
         match report.kind:
@@ -177,7 +171,7 @@ class Agent:
 
     def _invalidate(self, nic: int, connection: Connection) -> None:
         """A new connection has its identifier: what lingers there of the old one would take the new one's frames."""
-        peer = self._peers.get(nic)
+        peer = self.peers.get(nic)
         if peer is not None:
             with suppress(PeerGone):  # then nothing lingers there
                 peer.send(Message("invalidate", {"connection": connection}))

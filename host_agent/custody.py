@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from host_agent import farewell, kernel, policy
+from host_agent import farewell, kernel, policy, rtnetlink
 from host_agent.ageing import Aged, give_way
 from host_agent.config import AgentConfig
 from host_agent.connection import Connection
@@ -21,7 +21,7 @@ from host_agent.loop import Loop
 from host_agent.moves import Moves
 from host_agent.peer import EnginePeer
 from host_agent.policy import HOST, Chooser, Evidence, OnFault, Plan, Seen, Walk
-from host_agent.records import Records, Report, StaleRecord
+from host_agent.records import Records, RecordsFull, Report, StaleRecord
 from host_agent.reload import Outcome
 from host_agent.team import TeamState
 from host_agent.tracked import Tracked, Tracker
@@ -29,6 +29,8 @@ from host_agent.tracked import Tracked, Tracker
 MANY = 64
 """How many records give way at once when the records are full; making room one by one would be a sweep a frame."""
 
+REQUESTS = ("urgent_data", "low_memory")
+"""Why a NIC asks for an upload."""
 
 RESET_EVERY, RESET_TRIES = 0.6, 10
 """Seconds between attempts to have a peer reset, and how many; only those with a link to reach it by count."""
@@ -158,10 +160,27 @@ class Custody:
         """The host's TCP has sent the peer of a lost connection an RST."""
         self._unreset.discard(connection)
 
-    def offload(self, connection: Connection) -> None:
-        """To the NIC of its record; its next frame corrects a wrong one."""
+    def record_anew(self, connection: Connection, nic: int) -> None:
+        """For a connection of the host's that has none: it gave way to others, or has aged. Raises RecordsFull."""
+        now, mac = time.monotonic_ns(), rtnetlink.mac_towards(self._config.team, connection.src)
+        record = Record(nic, created=now, last_seen=now, peer_mac=mac or bytes(6))
+        try:
+            self._records.put(connection, record)
+        except RecordsFull:
+            self.make_room()
+            self._records.put(connection, record)
+        emit(self._config.name, "recorded", **connection.fields(), nic=self._team.name(nic))
+
+    def offload(self, connection: Connection, *, anew: bool = False) -> None:
+        """To the NIC of its record; its next frame corrects a wrong one. anew: to any NIC when it has no record."""
+        if self._config.offload.of(connection.dport).never:
+            return
         record = self._records.get(connection)
-        if record is None or record.offloaded or self._config.offload.of(connection.dport).never:
+        if record is None:
+            if anew and not self.tracker.ended(connection):
+                self._offload_anywhere(connection)
+            return
+        if record.offloaded or record.closing:
             return
         active = self._team.active
         if record.nic in active:
@@ -176,12 +195,34 @@ class Custody:
         else:
             self.moves.start(Plan(connection, HOST, target, "policy"))
 
+    def _offload_anywhere(self, connection: Connection) -> None:
+        target = self.choose(connection)
+        if target is None:
+            self._retry(connection)
+            return
+        try:
+            self.record_anew(connection, target)
+        except RecordsFull:
+            self._retry(connection)
+        else:
+            self.moves.start(Plan(connection, HOST, target, "policy"))
+
+    def requested(self, connection: Connection, nic: int, reason: str) -> None:
+        """A NIC would rather not keep a connection. It may have to wait, for a NIC may ask before it can let go."""
+        record = self._records.get(connection)
+        if record is None or not record.offloaded or record.nic != nic or self.tracker.ended(connection):
+            return
+        if connection in self.moves:
+            self._loop.after(policy.RETRY, partial(self.requested, connection, nic, reason))
+        else:
+            self.moves.start(Plan(connection, nic, HOST, reason))
+
     def choose(self, connection: Connection) -> int | None:
         """A NIC for a connection that goes to any. None when no NIC is active."""
         return self._chooser.pick(self._team.active, policy.load_of(self._records.all()), connection)
 
     def _retry(self, connection: Connection) -> None:
-        self._loop.after(policy.RETRY, partial(self.offload, connection))
+        self._loop.after(policy.RETRY, partial(self.offload, connection, anew=True))
 
     def _over(self, outcome: Outcome) -> None:
         plan, connection = outcome.plan, outcome.plan.connection
@@ -196,10 +237,7 @@ class Custody:
             emit(self._config.name, "move", **facts, host_tcp_segments=kernel.tcp_in_segments())
         else:
             emit(self._config.name, "refused", **facts, reason=outcome.code or "state", error=outcome.reason)
-            if plan.cause == "policy":
-                self._retry(connection)
-            elif plan.cause in ("link_down", "link_up"):
-                self._loop.after(policy.RETRY, partial(self._rescue, connection))
+            self._refused(outcome)
         here = outcome.target
         if here is not None and here != HOST and here not in self._team.active:
             # Its NIC's link died, or its engine, while the context was on its way there.
@@ -208,6 +246,20 @@ class Custody:
                 self.lose(connection, record, f"{self._team.name(here)} failed with its context")
             elif outcome.moved:
                 self._rescue(connection)
+
+    def _refused(self, outcome: Outcome) -> None:
+        """What is worth another try gets it a little later."""
+        plan, connection = outcome.plan, outcome.plan.connection
+        if outcome.code == "absent":
+            record = self._records.get(connection)
+            if record is not None and not record.packets:  # made for a connection that there is not
+                self._records.delete(connection)
+        elif plan.cause == "policy":
+            self._retry(connection)
+        elif plan.cause in REQUESTS:
+            self._loop.after(policy.RETRY, partial(self.requested, connection, plan.source, plan.cause))
+        elif plan.cause in ("link_down", "link_up"):
+            self._loop.after(policy.RETRY, partial(self._rescue, connection))
 
     def _rescue(self, connection: Connection) -> None:
         """Tries again to bring a connection away from a NIC without a link."""

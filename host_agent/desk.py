@@ -9,8 +9,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from host_agent.connection import Connection
+from host_agent.peer import ask_all
 from host_agent.policy import HOST, Plan
+from host_agent.records import RecordsFull
 from host_agent.reload import Outcome
+from host_agent.statistics import gather
 
 if TYPE_CHECKING:
     from host_agent.agent import Agent
@@ -35,6 +38,7 @@ class Desk:
             "records": self._records,
             "counters": self._counters,
             "team": self._team,
+            "statistics": self._statistics,
             "offload": self._move,
             "reload": self._move,
             "upload": self._move,
@@ -61,6 +65,15 @@ class Desk:
     def _counters(self, _request: dict[str, Any], answer: Answer) -> None:
         answer({"nics": self._agent.counters()})
 
+    def _statistics(self, _request: dict[str, Any], answer: Answer) -> None:
+        agent = self._agent
+
+        def told(answers: dict[int, dict[str, Any]]) -> None:
+            before = agent.custody.tracker.counted()
+            answer(gather(answers, agent.records.all(), before, agent.counters(), agent.team))
+
+        ask_all(agent.peers, "statistics", told)
+
     def _team(self, _request: dict[str, Any], answer: Answer) -> None:
         team = self._agent.team
         answer(
@@ -76,20 +89,25 @@ class Desk:
     def _move(self, request: dict[str, Any], answer: Answer) -> None:
         verb, name = request["do"], request.get("nic")
         connection = Connection(*(request[key] for key in Connection._fields))
-        record = self._agent.records.get(connection)
-        if record is None:
-            raise Refused(f"{connection}: there is no record of this connection")
-        if connection in self._agent.custody.moves:
+        record, custody = self._agent.records.get(connection), self._agent.custody
+        if record is None and verb != "offload":
+            raise Refused(f"{connection}: there is no record of this connection, so no NIC has it")
+        if connection in custody.moves:
             raise Refused(f"{connection}: a move is under way")
-        source = record.nic if record.offloaded else HOST
+        source = record.nic if record is not None and record.offloaded else HOST
         target = HOST if verb == "upload" else self._nic_or_any(name, connection)
         if target == source:
             raise Refused(f"{connection}: it is on {self._agent.team.name(target)} already")
+        if record is None:
+            try:
+                custody.record_anew(connection, target)
+            except RecordsFull as full:
+                raise Refused(str(full)) from None
 
         def over(outcome: Outcome) -> None:
             answer({"epoch": outcome.epoch} if outcome.target == target else {"error": outcome.reason})
 
-        self._agent.custody.moves.start(Plan(connection, source, target, "command"), over)
+        custody.moves.start(Plan(connection, source, target, "command"), over)
 
     def _membership(self, request: dict[str, Any], answer: Answer) -> None:
         nic = self._nic(request.get("nic"))

@@ -18,14 +18,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from host_agent import kernel, repair
+from host_agent import kernel, repair, rtnetlink
 from host_agent.connection import Connection, key_of
 from host_agent.emit import emit
 from host_agent.holding import Holding
 from host_agent.limits import FEATURES, Limits, Refused
 from host_agent.listener import Listener, Service
 from host_agent.loop import EDGE, Loop
-from host_agent.steering import HostSteering, NicSteering, Steering
+from host_agent.steering import CAPACITY, HostSteering, NicSteering, Steering
 from host_agent.verbs import VERSION, Link, Message, PeerGone
 
 EVERYWHERE = ["0.0.0.0", "::"]
@@ -42,14 +42,14 @@ class Engine:
         self._control = control
         self._link: Link | None = None
         self._greeted = False
-        self._carrier: kernel.CarrierWatch | None = None
+        self._carrier: rtnetlink.CarrierWatch | None = None
         self.loop.watch(control.fileno(), self._greet)
 
     def run(self) -> None:
         self.loop.run(self._holding.idle)
 
     def watch_carrier(self, interface: str) -> None:
-        watch = self._carrier = kernel.CarrierWatch(interface)
+        watch = self._carrier = rtnetlink.CarrierWatch(interface)
         known = watch.up
         self._holding.fault = not known
 
@@ -171,8 +171,8 @@ class Engine:
         re = fields["id"]
         try:
             facts, context, channel = self._holding.save(_connection(fields), _mac(fields))
-        except repair.CannotMove as reason:
-            self._tell(Message("reply", {"re": re, "error": str(reason)}))
+        except repair.CannotMove as refusal:
+            self._tell(Message("reply", {"re": re, "error": str(refusal), "reason": refusal.reason}))
             return
         self._tell(Message("reply", {"re": re, **facts}, context, channel))
 
@@ -230,6 +230,7 @@ def main() -> int:
     parser.add_argument("--bus", nargs="+", required=True, help="a NIC's one, or the server's, in NIC order")
     parser.add_argument("--team", help="the server's virtual NIC: makes this the host engine")
     parser.add_argument("--pins", type=Path, help="bpf file system directory for the host engine's maps")
+    parser.add_argument("--records", type=int, default=CAPACITY, help="how many records the host engine has room for")
     parser.add_argument("--address", action="append", help="of the team, to listen on; default: every one")
     parser.add_argument("--listen", type=Service.parse, action="append", default=[])
     parser.add_argument("--capacity", type=int, default=0, help="connections that it holds at most, 0 for any number")
@@ -238,7 +239,9 @@ def main() -> int:
     args = parser.parse_args()
     try:
         steering: Steering = (
-            HostSteering(args.team, args.bus, args.pins) if args.team else NicSteering(args.wire, args.bus[0])
+            HostSteering(args.team, args.bus, args.pins, args.records)
+            if args.team
+            else NicSteering(args.wire, args.bus[0])
         )
         control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         control.bind(args.socket)

@@ -37,6 +37,12 @@ TIME_WAIT = 60.0  # seconds; include/net/tcp.h, TCP_TIMEWAIT_LEN
 Tell = Callable[[str, Connection, dict[str, Any]], None]
 
 
+class NotHere(repair.CannotMove):
+    """There is nothing to be saved."""
+
+    reason = "absent"
+
+
 @dataclass
 class Held:
     """One connection that lives here: its TCP socket, the application's channel, and what carries bytes between.
@@ -329,5 +335,5 @@ class Holding:
         held = self._connections.get(connection)
         if held is None:
             ended = connection in self._closing
-            raise repair.CannotMove("it has ended here (TIME-WAIT)" if ended else "no such connection here")
+            raise NotHere("it has ended here (TIME-WAIT)" if ended else "no such connection here")
         return held

@@ -1,11 +1,10 @@
-"""The kernel as the server side sees it: BPF objects and maps (through libbpf), tc hooks, link events, the hold tap.
+"""The kernel as the server side sees it: BPF objects and maps (through libbpf), tc hooks, the hold tap.
 
-Decides: nothing. Never touches: TCP sockets (repair.py), what maps and frames mean (records.py, steering.py).
+Decides: nothing. Never touches: TCP sockets (repair.py), netlink (rtnetlink.py), what maps and frames mean
+(records.py, steering.py).
 
 libbpf is called through ctypes: it parses ELF and BTF, speaks netlink to tc and reads ring buffers, all of which we
-would otherwise write again; a binding generator or a compiler at run time would buy nothing more. Only the carrier
-watch reads rtnetlink itself: the one message it needs is 32 bytes, and a netlink library takes 0.2 s to import, once
-per NIC.
+would otherwise write again; a binding generator or a compiler at run time would buy nothing more.
 """
 
 from __future__ import annotations
@@ -23,7 +22,11 @@ from typing import Any
 
 
 class KernelError(Exception):
-    """What the kernel or libbpf refused, in one line."""
+    """What the kernel or libbpf refused, in one line. number: of errno, 0 when there is none."""
+
+    def __init__(self, text: str, number: int = 0):
+        super().__init__(text)
+        self.number = number
 
 
 _messages: list[str] = []
@@ -94,7 +97,7 @@ def _check(result: int, what: str) -> int:
         reason = os.strerror(-result)
         detail = next((m for m in reversed(_messages) if "libbpf" in m), "")
         _messages.clear()
-        raise KernelError(f"{what}: {reason}" + (f" ({detail.splitlines()[-1]})" if detail else ""))
+        raise KernelError(f"{what}: {reason}" + (f" ({detail.splitlines()[-1]})" if detail else ""), -result)
     return result
 
 
@@ -116,7 +119,7 @@ class Map:
         return self._value.raw
 
     def put(self, key: bytes, value: bytes, flags: int = 0) -> None:
-        """Raises KernelError, for example with 'Argument list too long' when the map is full."""
+        """Raises KernelError, with the number E2BIG when the map is full."""
         _check(self._lib.bpf_map_update_elem(self.fd, key, value, flags), "map update")
 
     def delete(self, key: bytes) -> bool:
@@ -345,44 +348,6 @@ def set_up(interface: str) -> None:
         request = struct.pack("16sH22x", interface.encode(), 0)
         flags = struct.unpack("16sH22x", fcntl.ioctl(s, siocgifflags, request))[1]
         fcntl.ioctl(s, siocsifflags, struct.pack("16sH22x", interface.encode(), flags | iff_up))
-
-
-class CarrierWatch:
-    """Tells when an interface of this namespace gains or loses its carrier (rtnetlink(7), RTMGRP_LINK).
-
-    `fd` becomes readable; `read()` gives the carrier now. A lost message (ENOBUFS) does no harm:
-    the state is read anew.
-    """
-
-    _IFF_LOWER_UP = 1 << 16
-
-    def __init__(self, interface: str):
-        self._interface = interface
-        self._index = socket.if_nametoindex(interface)
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
-        self._socket.bind((0, 1))  # RTMGRP_LINK
-        self.fd = self._socket.fileno()
-        self.up = Path(f"/sys/class/net/{interface}/carrier").read_text().strip() == "1"
-
-    def read(self) -> bool:
-        """The newest state told, or the last one known."""
-        while True:
-            try:
-                data = self._socket.recv(65536)
-            except BlockingIOError:
-                return self.up
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise
-                self.up = Path(f"/sys/class/net/{self._interface}/carrier").read_text().strip() == "1"
-                continue
-            offset = 0
-            while offset + 32 <= len(data):
-                length, kind = struct.unpack_from("IH", data, offset)
-                index, flags = struct.unpack_from("iI", data, offset + 20)
-                if kind in (16, 17) and index == self._index:  # RTM_NEWLINK, RTM_DELLINK
-                    self.up = kind == 16 and bool(flags & self._IFF_LOWER_UP)
-                offset += (length + 3) & ~3 if length else len(data)
 
 
 def tcp_in_segments() -> int:

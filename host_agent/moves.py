@@ -6,10 +6,11 @@ Decides: nothing; reload.py orders the steps of a move. Never touches: records, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from host_agent.connection import Connection
 from host_agent.hold import Hold
-from host_agent.peer import EnginePeer
+from host_agent.peer import EnginePeer, engine_gone
 from host_agent.policy import Plan
 from host_agent.records import Records
 from host_agent.reload import Ask, Outcome, Steps, move
@@ -36,9 +37,9 @@ class Moves:
         if done:
             self._waiters[plan.connection] = done
         steps = self._running[plan.connection] = move(plan, self._records, self._hold)
-        self.step(steps, None)
+        self._step(steps, None)
 
-    def step(self, steps: Steps, reply: Message | None) -> None:
+    def _step(self, steps: Steps, reply: Message | None) -> None:
         """Carries a move on until it waits for an engine, or is over. An engine that is gone refuses."""
         try:
             while True:
@@ -49,7 +50,7 @@ class Moves:
                     if peer is None:
                         raise PeerGone("not there")
                     if ask.reply:
-                        peer.ask(ask.message, steps)
+                        peer.ask(ask.message, partial(self._step, steps))
                         return
                     peer.send(ask.message)
                 except PeerGone:  # whether it is gone for good, its own descriptor tells
@@ -63,8 +64,3 @@ class Moves:
             self._over(outcome)
             if waiter:
                 waiter(outcome)
-
-
-def engine_gone() -> Message:
-    """What an engine that is gone would have answered. A channel that was on its way to it went with it."""
-    return Message("reply", {"error": "the engine is gone", "reason": "fault"})

@@ -1,19 +1,19 @@
 """The agent's end of its conversation with one engine.
 
-Decides: which move a reply belongs to. Never touches: what messages mean.
+Decides: who waits for a reply. Never touches: what messages mean.
 """
 
 from __future__ import annotations
 
 import itertools
 import socket
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
 
 from host_agent.verbs import VERSION, Link, Message, PeerGone
 
-if TYPE_CHECKING:
-    from host_agent.reload import Steps
+Heard = Callable[[Message], None]
 
 _ids = itertools.count(1)
 
@@ -29,25 +29,27 @@ class EnginePeer:
             raise PeerGone(f"engine at {path}: {error.strerror}") from None
         self._link = Link(sock)
         self.fd = sock.fileno()
-        self._waiting: dict[int, Steps] = {}
+        self._waiting: dict[int, Heard] = {}
         self.send(Message("hello", {"version": VERSION}))
 
     def send(self, message: Message) -> None:
         self._link.send(message)
 
-    def ask(self, message: Message, steps: Steps) -> None:
-        """Sends a message whose reply belongs to a move. Raises PeerGone; no reply is waited for then."""
+    def ask(self, message: Message, heard: Heard) -> None:
+        """Sends a message; heard(reply) is called later. Raises PeerGone; no reply is waited for then."""
         number = next(_ids)
         message.fields["id"] = number
         self.send(message)
-        self._waiting[number] = steps
+        self._waiting[number] = heard
 
-    def answered(self, reply: Message) -> Steps | None:
-        """The move that waits for this reply."""
-        return self._waiting.pop(reply.fields["re"], None)
+    def answered(self, reply: Message) -> None:
+        """To whoever waits for this reply, if anybody does."""
+        heard = self._waiting.pop(reply.fields["re"], None)
+        if heard:
+            heard(reply)
 
-    def unanswered(self) -> list[Steps]:
-        """The moves that still wait for this engine."""
+    def unanswered(self) -> list[Heard]:
+        """Those who still wait for this engine."""
         return list(self._waiting.values())
 
     def flush(self) -> bool:
@@ -62,3 +64,28 @@ class EnginePeer:
 
     def close(self) -> None:
         self._link.close()
+
+
+def engine_gone() -> Message:
+    """What an engine that is gone would have answered. A channel that was on its way to it went with it."""
+    return Message("reply", {"error": "the engine is gone", "reason": "fault"})
+
+
+def ask_all(peers: Mapping[int, EnginePeer], verb: str, done: Callable[[dict[int, dict[str, Any]]], None]) -> None:
+    """Asks several engines the same. done(answers): their fields by place, once all have answered or are gone."""
+    awaited, answers = set(peers), dict[int, dict[str, Any]]()
+
+    def heard(place: int, reply: Message) -> None:
+        awaited.discard(place)
+        if "error" not in reply.fields:
+            answers[place] = reply.fields
+        if not awaited:
+            done(answers)
+
+    if not awaited:
+        done(answers)
+    for place, peer in list(peers.items()):
+        try:
+            peer.ask(Message(verb), partial(heard, place))
+        except PeerGone:  # whether it is gone for good, its own descriptor tells
+            heard(place, engine_gone())

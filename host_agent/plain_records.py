@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from host_agent.connection import Connection
 from host_agent.decision import Action, By, Frame, Outward, Record, Stage, Verdict, figure_4, from_host, into_host
-from host_agent.records import COUNTED, Report, ReportKind, StaleRecord, Team, Threshold
+from host_agent.records import COUNTED, RecordsFull, Report, ReportKind, StaleRecord, Team, Threshold
 
 _COUNTED_AS = {Action.UP: "up", Action.FORWARD: "forwarded", Action.HOLD: "held"}
 
@@ -46,9 +46,9 @@ class PlainRecords:
         yield [(c, r) for c, r in self._records.items() if r.last_seen <= since]
 
     def put(self, connection: Connection, record: Record) -> None:
-        """Raises OverflowError when there is no room."""
+        """Raises RecordsFull."""
         if connection not in self._records and len(self._records) >= self._capacity:
-            raise OverflowError(f"{connection}: {self._capacity} records are all there is room for")
+            raise RecordsFull(f"{connection}: {self._capacity} records are all there is room for")
         self._records[connection] = record
 
     def delete(self, connection: Connection) -> bool:

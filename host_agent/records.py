@@ -200,6 +200,10 @@ class StaleRecord(Exception):
     """The record is gone, or has moved on since it was read."""
 
 
+class RecordsFull(Exception):
+    """There is no room for another record."""
+
+
 class RecordKeeper(Protocol):
     """Who keeps the records of one team and provides them on demand. As Records, below, without its BPF."""
 
@@ -281,8 +285,13 @@ class Records:
             ]
 
     def put(self, connection: Connection, record: Record) -> None:
-        """Raises KernelError when there is no room."""
-        self._maps["records"].put(key_of(connection), pack_record(record))
+        """Raises RecordsFull."""
+        try:
+            self._maps["records"].put(key_of(connection), pack_record(record))
+        except kernel.KernelError as error:
+            if error.number != errno.E2BIG:
+                raise
+            raise RecordsFull(f"{connection}: {self.capacity} records are all there is room for") from None
 
     def delete(self, connection: Connection) -> bool:
         return self._maps["records"].delete(key_of(connection))

@@ -92,7 +92,7 @@ def move(plan: Plan, records: Records, hold: Hold) -> Steps:
         saved = yield Ask(plan.source, Message("save", _named(plan.connection, record)))
         clock.lap("save")
         if "error" in saved.fields:
-            outcome.reason = saved.fields["error"]
+            outcome.reason, outcome.code = saved.fields["error"], saved.fields.get("reason", "")
             _settle(records, plan.connection, record, hold, outcome)
             return outcome
         outcome.context_bytes, outcome.saved = len(saved.body), saved.fields

@@ -68,7 +68,9 @@ _TCP = socket.IPPROTO_TCP
 
 
 class CannotMove(Exception):
-    """The connection is in a state that cannot be saved; the reason is the text."""
+    """The connection is in a state that cannot be saved. reason: one word (docs/verbs.md); the text is for a person."""
+
+    reason = "state"
 
 
 class CannotRestore(Exception):

@@ -34,6 +34,8 @@ def hold_of(team: str) -> str:
     return f"hold-{team}"[:15]
 
 
+CAPACITY = 65536  # records
+
 _STEER = struct.Struct("=I6s6x5Q")
 _PORTS = struct.Struct("=II5Q")
 _ZERO = bytes(4)
@@ -140,8 +142,9 @@ class NicSteering:
 class HostSteering:
     """The server's frame path; its doors are the records' stages, which the agent sets, but for one: silence."""
 
-    def __init__(self, team: str, buses: list[str], pins: Path):
-        loaded = kernel.BpfObject(build.path("team"))
+    def __init__(self, team: str, buses: list[str], pins: Path, capacity: int = CAPACITY):
+        """capacity: how many records there is room for."""
+        loaded = kernel.BpfObject(build.path("team"), {"records": capacity})
         self._records = Records.of_object(loaded)
         hold = hold_of(team)
         os.close(kernel.open_tap(hold, keep=True))  # the agent reads it, and may come and go

@@ -5,6 +5,7 @@ Decides: nothing. Never touches: engines. A restarted agent begins with nothing 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from host_agent.emit import emit
 from host_agent.policy import HOST, History
 from host_agent.records import Records
 from host_agent.reload import Outcome
+from host_agent.statistics import ADDED
 from host_agent.team import TeamState
 
 
@@ -21,7 +23,7 @@ from host_agent.team import TeamState
 class Tracked:
     """base: the record's host_segments when the connection went to a NIC. leaked: segments that the host's TCP got
     all the same, by earlier stays on NICs. last: the record as it was last seen. ended: its engine is done with it; an
-    RST that was only seen to pass is no proof of that."""
+    RST that was only seen to pass is no proof of that. counted: bytes and retransmissions, by engines it has left."""
 
     history: History = field(default_factory=History)
     last: Record | None = None
@@ -29,9 +31,11 @@ class Tracked:
     leaked: int = 0
     moves: int = 0
     ended: bool = False
+    counted: Counter[str] = field(default_factory=Counter)
 
     def moved(self, outcome: Outcome, record: Record) -> None:
         self.moves += 1
+        self.counted.update({key: outcome.saved[key] for key in ADDED})
         if outcome.plan.source == HOST:
             self.base = record.host_segments
         elif outcome.target == HOST and self.base is not None:
@@ -59,6 +63,9 @@ class Tracker:
     def ended(self, connection: Connection) -> bool:
         known = self._tracked.get(connection)
         return known is not None and known.ended
+
+    def counted(self) -> dict[Connection, Counter[str]]:
+        return {connection: tracked.counted for connection, tracked in self._tracked.items()}
 
     def forget(self, connection: Connection) -> None:
         """Another connection has its identifier."""

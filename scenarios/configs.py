@@ -83,6 +83,8 @@ def host_engine(scenario: Scenario, topology: Topology, team: Team, run_dir: str
     words = ["--name", name, "--socket", f"{run_dir}/{name}.sock", "--pins", pins(team, topology, run_dir)]
     words += ["--team", team.name, "--bus", *(nic.server_bus for nic in team.nics)]
     words += ["--address", team.ip4, "--address", team.ip6]
+    if scenario.team.records is not None:
+        words += ["--records", str(scenario.team.records)]
     for service, application in applications(scenario, run_dir).items():
         if scenario.services[service].team == team.name:
             words += ["--listen", f"{service}:{scenario.services[service].listen}={application}"]

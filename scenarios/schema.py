@@ -66,6 +66,7 @@ class Team(Strict):
     age: Duration = 300.0
     capacity: int | None = Field(default=None, ge=1)
     features: dict[str, list[Feature]] = Field(default_factory=dict)
+    records: int | None = Field(default=None, ge=1, le=1 << 20)
     trace: bool = False
 
 

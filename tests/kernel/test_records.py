@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from host_agent import kernel
 from host_agent import records as layouts
 from host_agent.decision import ACK, SYN, Action, Block, Fins, Frame, Record, Stage
 from host_agent.plain_records import PlainRecords
@@ -100,7 +99,7 @@ def test_when_the_records_are_full_a_new_connection_passes_up_without_one(small:
         assert [(r.kind, r.connection, r.nic) for r in small.reports()] == [(ReportKind.FULL, some[3], 1)]
     assert {c for c, _ in small.records.all()} == set(some[:3])
     assert small.bus_in(segment(some[1]), 1)[1] == {"406_408": 1, "up": 1}
-    with pytest.raises(kernel.KernelError):
+    with pytest.raises(layouts.RecordsFull):
         small.records.put(some[3], HERE)
     small.records.team = replace(small.records.team, report_every=60 * SECOND)
     for _ in range(3):
@@ -130,7 +129,7 @@ def test_plain_records_are_full_in_the_same_way(small: FramePath) -> None:
     assert len(list(plain.all())) == plain.capacity == 3
     assert [(r.kind, r.connection.sport) for r in told] == [(ReportKind.FULL, 3)]
     assert plain.counts(1)["unrecorded"] == 2
-    with pytest.raises(OverflowError):
+    with pytest.raises(layouts.RecordsFull):
         plain.put(V6, HERE)
 
 
