@@ -20,6 +20,7 @@ from scenarios import configs, local, sockets
 from scenarios.events import Emitter, Event, Tail
 from scenarios.known import Known
 from scenarios.measure import connection_of
+from scenarios.ports import Ports
 from scenarios.processes import Children, RunError, Spawn
 from scenarios.references import topology_of
 from scenarios.schema import Scenario
@@ -47,11 +48,13 @@ class Bench:
         self.known = Known()
         self._tail = Tail(out / "events.jsonl")
         self._seen: set[tuple[str, str]] = set()
+        self._ports: Ports | None = None
 
     # ------------------------------------------------------------------------------------------- coming up
 
     def up(self) -> None:
         """Bring everything up; clients wait for `start_traffic`. Raises RunError and topologies' errors."""
+        self.emit("topology", **configs.described(self.topology))
         here = partial(subprocess.Popen, stdin=subprocess.DEVNULL, start_new_session=True)
         self.children.start("bpf", _python("host_agent.bpf.build"), here, ends=True)
         self.children.start("controller", _python("controller", "--config", self._controller_config()), here)
@@ -80,6 +83,7 @@ class Bench:
             self.await_(partial(self._captures, client), f"the capture at {client} to begin")
         for name in self.scenario.traffic:
             self.await_event(_client(name), "ready")
+        self._ports = Ports({nic.switch_port for nic in self.topology.nics})
 
     def _captures(self, client: str) -> bool:
         return b"listening on" in (self.out / "logs" / f"capture-{client}.log").read_bytes()
@@ -168,7 +172,13 @@ class Bench:
                 self._seen.add((event["nic"], "seen by the agent"))
             self.known.take_in(event)
         self.children.check()
+        self.look_at_ports()
         return events
+
+    def look_at_ports(self, *, at_once: bool = False) -> None:
+        """Tell what has passed the switch's ports to the NICs, from the end of `up` on."""
+        if self._ports and (changed := self._ports.look(time.monotonic(), at_once=at_once)):
+            self.emit("ports", ports=changed)
 
     def await_(self, condition: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> None:
         """Look until the condition holds. Raises RunError at the deadline, and when a process dies."""

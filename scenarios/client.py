@@ -4,8 +4,8 @@
     10.0.0.1:8080
 
 Emits `ready` and waits for SIGUSR1 (unless --now), then `connected`, `progress` about every 20 ms (of many
-connections: every 100 ms, added up), `done` when all have ended, and `resets` a moment later. Exits 0 whatever
-happens to the connections.
+connections: every 100 ms, added up), `ended` with what each connection did, `done` when all have ended, and `resets` a
+moment later. Exits 0 whatever happens to the connections.
 """
 
 import argparse
@@ -24,23 +24,38 @@ from typing import Any
 from scenarios.driver import Driver
 from scenarios.events import Emitter
 from scenarios.resets import Address, ResetCounter, pair
-from scenarios.tally import PORTS, TOGETHER_S, Ends, Progress
+from scenarios.tally import PORTS, TOGETHER_S, Each, Ends, Progress
 from scenarios.transfer import Order, Transfer, errno_name
 
 LINGER_S = 0.2
-TCP_INFO_TOTAL_RETRANS = 100
-"""Offset of tcpi_total_retrans in struct tcp_info, a u32."""
+TCP_INFO_TOTAL_RETRANS, TCP_INFO_RCV_OOOPACK = 100, 224
+"""Offsets of tcpi_total_retrans and tcpi_rcv_ooopack in struct tcp_info (linux/tcp.h), u32 both."""
+SO_MEMINFO, SK_MEMINFO_DROPS = 55, 4 * 8
+"""asm-generic/socket.h, and an offset in what it gives (linux/sock_diag.h)."""
+COUNTS = ("retransmits", "out_of_order", "duplicates")
 
 
-def total_retransmits(sock: socket.socket) -> int | None:
-    """Segments this end has sent again over the connection's life; None when the kernel does not say."""
+def said(sock: socket.socket) -> dict[str, int | None]:
+    """What the kernel counted over the connection's life at this end; None for what it does not say."""
+    info = _option(sock, socket.IPPROTO_TCP, socket.TCP_INFO)
+    memory = _option(sock, socket.SOL_SOCKET, SO_MEMINFO)
+    return {
+        "retransmits": _number(info, TCP_INFO_TOTAL_RETRANS),
+        "out_of_order": _number(info, TCP_INFO_RCV_OOOPACK),
+        # What TCP throws away has nothing new for it: it fits the window, for the peer keeps to that.
+        "duplicates": _number(memory, SK_MEMINFO_DROPS),
+    }
+
+
+def _option(sock: socket.socket, level: int, name: int) -> bytes:
     try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+        return sock.getsockopt(level, name, 256)
     except OSError:
-        return None
-    if len(info) < TCP_INFO_TOTAL_RETRANS + 4:
-        return None
-    return int(struct.unpack_from("=I", info, TCP_INFO_TOTAL_RETRANS)[0])
+        return b""
+
+
+def _number(data: bytes, offset: int) -> int | None:
+    return int(struct.unpack_from("=I", data, offset)[0]) if len(data) >= offset + 4 else None
 
 
 class Client:
@@ -54,7 +69,8 @@ class Client:
         self._alone = arguments.count == 1
         self._ends = Ends()
         self._progress = Progress(emit, arguments.traffic, "receive", self._alone)
-        self._retransmits: list[int | None] = []
+        self._each = Each(emit, arguments.traffic)
+        self._said: dict[str, list[int | None]] = {key: [] for key in COUNTS}
         self._left: int = arguments.count
         self._new: list[tuple[Address, Address]] = []
         self._pairs: set[Any] = set()
@@ -75,9 +91,9 @@ class Client:
             self._driver.turn()
         self._tell_connected()
         self._progress.tell()
-        retransmits = None if None in self._retransmits else sum(filter(None, self._retransmits))
-        known = {"retransmits": retransmits} if self._retransmits else {}
-        self._emit("done", traffic=self._a.traffic, **self._ends.facts(), **known)
+        self._each.tell()
+        sums = {key: None if None in found else sum(filter(None, found)) for key, found in self._said.items() if found}
+        self._emit("done", traffic=self._a.traffic, **self._ends.facts(), **sums)
         if self._pairs:
             # An RST that answers a connection's last segments is seen only if somebody still looks.
             resets = counter.count_all_for(LINGER_S, self._pairs) if counter else None
@@ -131,10 +147,14 @@ class Client:
             self._tell_connected()
         order = order_of(self._a, None if self._alone else index)
         report, clock = self._progress.of_one(), self._driver.clock
-        self._driver.add(Transfer(sock, order, report, clock, self._deadline, self._a.idle), self._over)
+        transfer = Transfer(sock, order, report, clock, self._deadline, self._a.idle)
+        self._driver.add(transfer, lambda over: self._over(over, near, far))
 
-    def _over(self, transfer: Transfer) -> None:
-        self._retransmits.append(total_retransmits(transfer.sock))
+    def _over(self, transfer: Transfer, near: Address, far: Address) -> None:
+        counts = said(transfer.sock)
+        for key, count in counts.items():
+            self._said[key].append(count)
+        self._each.add(transfer, near, far, counts)
         transfer.sock.close()
         self._ends.add(transfer)
         self._left -= 1
@@ -142,6 +162,7 @@ class Client:
     def _report(self) -> None:
         self._tell_connected()
         self._progress.tell()
+        self._each.tell()
         self._driver.at(self._driver.clock() + TOGETHER_S, self._report)
 
     def _tell_connected(self) -> None:

@@ -22,6 +22,17 @@ def agent_name(team: Team, topology: Topology) -> str:
     return "agent" if team == topology.team else f"agent-{team.name}"
 
 
+def described(topology: Topology) -> dict[str, Any]:
+    """What is connected to what, for whoever reads the run's events: node → switch."""
+    return {
+        "server": topology.server,
+        "switches": [topology.switch.name],
+        "teams": {team.name: {nic.name: nic.switch for nic in team.nics} for team in topology.teams},
+        "clients": {client.name: client.switch for client in topology.clients},
+        "rate_bps": topology.rate_bps,
+    }
+
+
 def controller(scenario: Scenario, topology: Topology, listen: str, socket: str) -> Document:
     """The controller's configuration."""
     network = scenario.network

@@ -153,10 +153,12 @@ class Deeds:
         return {nic.name for nic in self._bench.topology.nics if nic.switch == switch}
 
     def _link_down(self, nic: str) -> None:
+        self._bench.emit("wire", nic=nic, up=False)
         self._network.link_down(nic)
         self.down.add(nic)
 
     def _link_up(self, nic: str) -> None:
+        self._bench.emit("wire", nic=nic, up=True)
         self._network.link_up(nic)
         self.down.discard(nic)
 
@@ -165,7 +167,8 @@ class Deeds:
         records = (record for records in self._bench.records().values() for record in records)
         if any(record["offloaded"] and record["nic"] == nic for record in records):
             return False
-        self._link_down(nic)  # now the switch learns that it is no member any more
+        self._network.link_down(nic)  # now the switch learns that it is no member any more
+        self.down.add(nic)
         return True
 
     def _adapter_back(self, nic: str) -> None:

@@ -67,10 +67,13 @@ def run(job: Job, environment: Mapping[str, Any], watcher: Watcher, interruption
     (job.out / "logs").mkdir(parents=True)
     record.touch()
     shutil.copyfile(job.file, job.out / "scenario.yaml")
-    zero = time.monotonic()
-    status = _follow(job, zero, watcher, interruption)
+    zero, scenario = time.monotonic(), job.scenario
     with record.open("ab") as file:
-        events.Emitter("teambed", file.fileno(), zero)("torn_down", status=status)
+        emit = events.Emitter("teambed", file.fileno(), zero)
+        emit("scenario", scenario=scenario.scenario, about=scenario.about, seed=scenario.seed, set=job.overrides)
+        emit("environment", environment=environment)
+        status = _follow(job, zero, watcher, interruption)
+        emit("torn_down", status=status)
     result = verdict.judge(job.scenario, events.read(record), environment)
     if result.get("reason") == verdict.WITHOUT_A_WORD:
         result["reason"] += f" (exit status {status}){_last_words(job.out / 'logs' / 'runner.log')}"

@@ -42,6 +42,7 @@ def run(bench: Bench) -> None:
         bench.look()
         time.sleep(POLL_S)
     bench.await_(lambda: not bench.clients_run(), "the clients to end")
+    bench.look_at_ports(at_once=True)
     bench.emit("finished")
 
 

@@ -11,7 +11,7 @@ import errno
 import hashlib
 import selectors
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,8 +26,14 @@ PIECE_S = 0.1
 MIN_PIECE = 1448
 _BUFFER = 4 * CHUNK
 
-Report = Callable[[int, float], None]
-"""Called with the bytes received so far and the longest time without one since the last report (s)."""
+STALL_S = 0.005
+"""The shortest time without a byte that is told by itself."""
+
+Stall = tuple[float, float]
+"""When it ended, by the transfer's clock, and how long it was (s)."""
+Report = Callable[[int, float, Sequence[Stall]], None]
+"""Called with the bytes received so far, the longest time without one since the last report (s), and the stalls that
+have ended since."""
 
 
 @dataclass
@@ -81,6 +87,9 @@ class Transfer:
         # A stall is a time without a *new* byte from the peer; it begins when the bytes are wanted.
         self._began = self._delivered = self._reported = self._active = self.clock()
         self._gap, self._told = 0.0, 0
+        self._stalls: list[Stall] = []
+        self.longest: Stall = (self._began, 0.0)
+        """The longest stall so far; one that still goes on ends now."""
 
     @property
     def sent_sha256(self) -> str:
@@ -149,14 +158,19 @@ class Transfer:
         now = self.clock()
         wanting = self.check.bytes - got < order.in_bytes
         if wanting:
-            self._gap = max(self._gap, now - self._delivered)
+            gap = now - self._delivered
+            self._gap = max(self._gap, gap)
+            if gap > self.longest[1]:
+                self.longest = (now, gap)
+            if got and gap >= STALL_S:
+                self._stalls.append((now, gap))
         if got:
             self._delivered = self._active = now
         whole = self.check.bytes >= order.in_bytes
         due = now - self._reported >= (PROGRESS_S if self.check.bytes > self._told else STALLED_S)
         if wanting and (due or whole):
-            self.report(self.check.bytes, self._gap)
-            self._gap, self._told, self._reported = 0.0, self.check.bytes, now
+            self.report(self.check.bytes, self._gap, self._stalls)
+            self._gap, self._told, self._reported, self._stalls = 0.0, self.check.bytes, now, []
         done = self.sent >= order.out_bytes
         closes = order.half == "out" or (whole if order.closes_first else self._ended)
         if not self._shut and done and closes:

@@ -40,7 +40,10 @@ TRAFFIC: dict[str, tuple[Kind, str]] = {
     "client_retransmits": ("count", "segments sent again by the client"),
     "server_retransmits": ("count", "segments sent again by the server's end, host stack and NICs"),
     "client_out_of_order": ("count", "segments that reached the client ahead of an earlier one, by its TCP's count"),
-    "client_duplicates": ("count", "segments that the client's TCP dropped, for it had their bytes already"),
+    "client_duplicates": (
+        "count",
+        "segments that the client's TCP dropped, for they had nothing new: sent again in vain, or a probe after a move",
+    ),
     "offloaded_share": ("number", "share of the connection's lifetime during which a NIC owned it, 0 to 1"),
     "host_segments_while_offloaded": (
         "count",
@@ -73,11 +76,12 @@ EACH_MOVE: dict[str, tuple[Kind, str]] = {
 }
 """`NAME.each_move.WORD` is a list: one value for each move in which it is known, in order."""
 
-STALL_MS = 5.0
-"""The shortest time without a byte that `NAME.stalls` lists."""
-
-LISTS: dict[str, dict[str, tuple[Kind, str]]] = {"each": EACH, "each_move": EACH_MOVE}
-"""Measurements that are lists of values, under a traffic: `crowd.each.longest_stall`. And `NAME.stalls`, durations."""
+LISTS: dict[str, dict[str, tuple[Kind, str]]] = {
+    "": {"stalls_ms": ("duration", "times without a byte, of 5 ms and more; of a single connection")},
+    "each": EACH,
+    "each_move": EACH_MOVE,
+}
+"""Measurements of a traffic that are lists of such values: `NAME.stalls`, `NAME.each.WORD`, `NAME.each_move.WORD`."""
 
 NIC: dict[str, tuple[Kind, str]] = {
     "frames_in": ("count", "frames that its wire brought, by the switch's port"),

@@ -40,7 +40,7 @@ def end(event: str, t: float, sent: int, received: int, **keys):
         "broken": 0,
         **digests,
     }
-    extra = {"retransmits": 2} if event == "done" else {}
+    extra = {"retransmits": 2, "out_of_order": 5, "duplicates": 6} if event == "done" else {}
     return ev(t, event, traffic="download", **facts, **extra) | keys
 
 
@@ -92,6 +92,19 @@ def test_a_whole_run():
         "longest_move_ms": 1.25,
         "retransmits": 2 + 0 + 3 + 4,
         "client_retransmits": 2,
+        "server_retransmits": 0 + 3 + 4,
+        "client_out_of_order": 5,
+        "client_duplicates": 6,
+        "collateral": 0,
+        "first_byte_after_fault_ms": None,
+        "stalls_ms": [],
+        "each": None,
+        "each_move": {
+            **{f"{part}_ms": [] for part in ("detect", "wait", "hold", "save", "restore", "release")},
+            # Upper bounds: no stall was told, and shorter ones than 5 ms are not.
+            "first_byte_ms": [5.0, 5.0],
+            "total_ms": [0.5, 1.25],
+        },
         "offloaded_share": 0.75,
         "host_segments_while_offloaded": 0,
         "strays": 7,
@@ -123,9 +136,13 @@ def test_every_damage_is_not_intact(change):
 @pytest.mark.parametrize(
     ("missing", "unknown"),
     [
-        ("done", {"broken", "intact", "bytes", "goodput_mbit", "retransmits", "client_retransmits", "offloaded_share"}),
+        (
+            "done",
+            {"broken", "intact", "bytes", "goodput_mbit", "retransmits", "client_retransmits", "offloaded_share"}
+            | {"server_retransmits", "client_out_of_order", "client_duplicates"},
+        ),
         ("served", {"intact", "bytes", "goodput_mbit"}),
-        ("closed", {"retransmits"}),
+        ("closed", {"retransmits", "server_retransmits"}),
         ("resets", {"resets"}),
         ("record", {"host_segments_while_offloaded", "strays"}),
         ("progress", {"longest_stall_ms"}),
@@ -133,12 +150,20 @@ def test_every_damage_is_not_intact(change):
             "connected",
             {"goodput_mbit", "moves", "offloads", "uploads", "reloads", "causes", "longest_move_ms"}
             | {"connections", "lost", "stranded", "refused", "refusals"}
-            | {"retransmits", "offloaded_share", "host_segments_while_offloaded", "strays"},
+            | {
+                "retransmits",
+                "server_retransmits",
+                "collateral",
+                "stalls_ms",
+                "offloaded_share",
+                "host_segments_while_offloaded",
+                "strays",
+            },
         ),
     ],
 )
 def test_what_is_missing_is_unknown(missing, unknown):
-    never = {"first_difference", "error"}
+    never = {"first_difference", "error", "first_byte_after_fault_ms", "each"}
     assert {key for key, value in run(without=[missing]).items() if value is None} - never == unknown
 
 
@@ -183,6 +208,8 @@ def test_the_run_itself():
         "record_differences": None,
         "agent_rebuilt_ms": None,
         "aged": 0,
+        "faults": 0,
+        "longest_detection_ms": None,
     }
     assert set(measure([])["run"].values()) == {None, 0}
 

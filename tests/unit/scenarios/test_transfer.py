@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import selectors
 import socket
 import struct
 import subprocess
@@ -21,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def transfer(sock, order: Order, *, deadline_s=10.0, idle_s=5.0):
     """A transfer, and the list of what it will report: (bytes, seconds without one)."""
     reports: list[tuple[int, float]] = []
-    report = lambda received, gap: reports.append((received, gap))  # noqa: E731
+    report = lambda received, gap, _stalls: reports.append((received, gap))  # noqa: E731
     return Transfer(sock, order, report, time.monotonic, time.monotonic() + deadline_s, idle_s), reports
 
 
@@ -205,3 +206,21 @@ def test_nobody_listens():
         port = listener.getsockname()[1]
     (done,) = client(f"127.0.0.1:{port}", "--receive", "10")
     assert done["error"] == "cannot connect: ECONNREFUSED: Connection refused"
+
+
+def test_stalls_are_told_one_by_one():
+    now = 0.0
+    a, b = socket.socketpair()
+    told: list[tuple[int, float, list]] = []
+    client = Transfer(a, near(0, 30), lambda *words: told.append(words), lambda: now, 99.0, 99.0)
+    for until, count in ((0.004, 10), (0.104, 10), (0.110, 10)):
+        now = until - 0.001
+        client.turn(0)
+        now = until
+        b.send(Stream(3, "receive").bytes(client.check.bytes, count))
+        client.turn(selectors.EVENT_READ)
+    stalls = [(round(at, 6), round(lasted, 6)) for _, _, some in told for at, lasted in some]
+    assert stalls == [(0.104, 0.1), (0.11, 0.006)]
+    assert [round(one, 6) for one in client.longest] == [0.104, 0.1]
+    a.close()
+    b.close()

@@ -1,0 +1,194 @@
+"""One traffic's measurements: what arrived, what it cost, where it lived."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from scenarios.measure.arrivals import Arrivals
+from scenarios.measure.faults import Fault
+from scenarios.measure.moves import PARTS, collateral, first_byte_after_fault, moves
+from scenarios.measure.stories import Connection, Event, Story, connection_of
+from scenarios.vocabulary import REFUSALS
+
+
+def traffic(story: Story, faults: Sequence[Fault]) -> dict[str, Any]:
+    """All of them."""
+    done, served = story.done or {}, story.served or {}
+    bytes_moved = (
+        done["received_bytes"] + served["received_bytes"]
+        if "received_bytes" in done and "received_bytes" in served
+        else None
+    )
+    client = done.get("retransmits")
+    kinds = Counter(move["kind"] for move in story.moves)
+    known = bool(story.connected)
+    both = _retransmits(story, client)
+    return {
+        "intact": _intact(story),
+        "bytes": bytes_moved,
+        "goodput_mbit": _goodput(story, bytes_moved),
+        "resets": story.resets["resets"] if story.resets else None,
+        "moves": len(story.moves) if known else None,
+        "offloads": kinds["offload"] if known else None,
+        "uploads": kinds["upload"] if known else None,
+        "reloads": kinds["reload"] if known else None,
+        "causes": dict(Counter(move["cause"] for move in story.moves)) if known else None,
+        "connections": len(story.connected) if known else None,
+        "broken": done.get("broken"),
+        "lost": len(story.lost) if known else None,
+        "stranded": len(story.stranded) if known else None,
+        "refused": len(story.refused) if known else None,
+        "refusals": dict(Counter(_refusal(event) for event in story.refused)) if known else None,
+        "longest_stall_ms": _longest_stall(story),
+        "first_byte_after_fault_ms": first_byte_after_fault(story, faults),
+        "longest_move_ms": max((_took(move) for move in story.moves), default=None),
+        "collateral": collateral(story) if known else None,
+        "retransmits": both,
+        "client_retransmits": client,
+        "server_retransmits": None if both is None or client is None else both - client,
+        "client_out_of_order": done.get("out_of_order"),
+        "client_duplicates": done.get("duplicates"),
+        "offloaded_share": _offloaded_share(story),
+        "host_segments_while_offloaded": _recorded(story, "host_segments_while_offloaded"),
+        "strays": _recorded(story, "strays"),
+        "first_difference": _first([done.get("first_difference"), served.get("first_difference")]),
+        "error": _first([done.get("error"), served.get("error")]),
+        "stalls_ms": _stalls(story),
+        "each": _each(story),
+        "each_move": _each_move(story, faults),
+    }
+
+
+def _stalls(story: Story) -> list[float] | None:
+    """Of a single connection, both directions, in the order of their ends; of many they are not told."""
+    if len(story.connected) != 1:
+        return None
+    stalls = [stall for direction in story.directions for stall in Arrivals(story.progress[direction]).stalls]
+    return [round((end - begin) * 1000, 3) for begin, end in sorted(stalls, key=lambda stall: stall[1])]
+
+
+def _each(story: Story) -> dict[str, list[Any] | None] | None:
+    """One list for each word; None where one connection did not tell."""
+    if not story.ends or not story.ends.keys() <= story.connected.keys():
+        return None
+    all_moves, reloads = (
+        Counter(map(connection_of, story.moves)),
+        Counter(connection_of(move) for move in story.moves if move["kind"] == "reload"),
+    )
+    lists: dict[str, list[Any]] = {
+        "bytes": [end.bytes for end in story.ends.values()],
+        "goodput_mbit": [
+            round(end.bytes * 8 / max(1e-6, end.ended - story.connected[one]) / 1e6, 3)
+            for one, end in story.ends.items()
+        ],
+        "longest_stall_ms": [end.longest_stall_ms for end in story.ends.values()],
+        "client_retransmits": [end.retransmits for end in story.ends.values()],
+        "client_out_of_order": [end.out_of_order for end in story.ends.values()],
+        "client_duplicates": [end.duplicates for end in story.ends.values()],
+        "moves": [all_moves[one] for one in story.ends],
+        "reloads": [reloads[one] for one in story.ends],
+    }
+    return {name: None if None in values else values for name, values in lists.items()}
+
+
+def _each_move(story: Story, faults: Sequence[Fault]) -> dict[str, list[float]]:
+    """One list for each part of a move, of the moves in which it is known."""
+    found = moves(story, faults)
+    lists = {f"{part}_ms": [move.parts[part] for move in found if part in move.parts] for part in PARTS}
+    return lists | {"total_ms": [round(move.total_ms, 3) for move in found]}
+
+
+def _refusal(event: Event) -> str:
+    """The kind of a refusal, as `vocabulary.REFUSALS` has it: `feature:ipv6` → `feature_ipv6`."""
+    reason = str(event.get("reason", "")).replace("feature:", "feature_")
+    word = reason.partition(":")[0].partition(" ")[0]
+    return word if word in REFUSALS else "other"
+
+
+def _intact(story: Story) -> bool | None:
+    """Whether both directions arrived whole; None when an end says nothing."""
+    done, served, asked = story.done, story.served, story.asked
+    if (done and done.get("error")) or (served and served.get("error")):
+        return False
+    if done is None or served is None:
+        return None
+    count = asked.get("count", 1)
+    if count > 1 and not count == len(story.connected) == done["connections"] == served["connections"]:
+        return False
+    return all(
+        near["sent_bytes"] == far["received_bytes"] == wanted
+        and near["sent_sha256"] == far["received_sha256"]
+        and far["first_difference"] is None
+        for near, far, wanted in (
+            (done, served, asked["send"] * count),
+            (served, done, asked["receive"] * count),
+        )
+    )
+
+
+def _goodput(story: Story, bytes_moved: int | None) -> float | None:
+    if not story.connected or story.done is None or bytes_moved is None:
+        return None
+    seconds = story.done["t"] - min(story.connected.values())
+    return round(bytes_moved * 8 / seconds / 1e6, 3) if seconds > 0 else None
+
+
+def _longest_stall(story: Story) -> float | None:
+    """Over the directions that were asked for; None when the receiving end of one has reported nothing."""
+    if any(not story.progress[direction] for direction in story.directions):
+        return None
+    return max(float(event["gap_ms"]) for direction in story.directions for event in story.progress[direction])
+
+
+def _retransmits(story: Story, client: int | None) -> int | None:
+    """Both ends: the client's socket, the sockets that moves left behind, and the last one at the server."""
+    if client is None or not story.closed or story.closed.keys() != story.connected.keys():
+        return None
+    last = (event.get("retransmits") for event in story.closed.values())
+    parts = [client, *last, *(move.get("retransmits") for move in story.moves)]
+    return None if None in parts else sum(int(part) for part in parts if part is not None)
+
+
+def _offloaded_share(story: Story) -> float | None:
+    """By time: a NIC owns a connection from an offload until an upload or the end; all connections together."""
+    if not story.connected or story.done is None:
+        return None
+    moves: dict[Connection | None, list[Event]] = {}
+    for move in sorted(story.moves, key=lambda event: float(event["t"])):
+        moves.setdefault(connection_of(move), []).append(move)
+    end, owned, lived = float(story.done["t"]), 0.0, 0.0
+    for connection, start in story.connected.items():
+        # One connection ends with its client; of many, each when its engine was done with it.
+        closed = story.closed.get(connection) if len(story.connected) > 1 else None
+        over = max(start, min(end, float(closed["t"]))) if closed else end
+        owned += _owned(moves.get(connection, []), start, over)
+        lived += over - start
+    return round(owned / lived, 4) if lived > 0 else None
+
+
+def _owned(moves: Iterable[Event], start: float, end: float) -> float:
+    """Seconds during which a NIC owned a connection that lived from `start` to `end`."""
+    owned, since = 0.0, None
+    for move in moves:
+        at = min(max(move["t"], start), end)
+        if move["kind"] == "upload" and since is not None:
+            owned, since = owned + at - since, None
+        elif move["kind"] != "upload" and since is None:
+            since = at
+    return owned + (end - since if since is not None else 0.0)
+
+
+def _recorded(story: Story, key: str) -> int | None:
+    """The sum over all connections; None while one is missing."""
+    if not story.connected or story.records.keys() != story.connected.keys():
+        return None
+    values = [record.get(key) for record in story.records.values()]
+    return None if None in values else sum(int(value) for value in values if value is not None)
+
+
+def _took(move: Event) -> float:
+    return float(move.get("parts_ms", {}).get("total", 0.0))
+
+
+def _first(values: Iterable[Any]) -> Any:
+    return next((value for value in values if value is not None), None)
