@@ -31,6 +31,7 @@ from controller import api, openflow
 from controller.commands import Commands
 from controller.config import Config
 from controller.events import emit
+from controller.lacpdu import ETH_TYPE
 from controller.link import Link
 
 LOG = logging.getLogger("controller")
@@ -73,11 +74,16 @@ class Controller(app_manager.RyuApp):
 
     @set_ev_cls(ofp_event.EventOFPPacketIn, MAIN_DISPATCHER)
     def frame_seen(self, ev: Any) -> None:
-        """A frame from a source that is not known at this port; the switch has forwarded it already."""
+        """A frame from a source that is not known at this port, which the switch has forwarded already; or one of
+        a slow protocol, which it has not."""
         message = ev.msg
-        link = self._link(message.datapath)
-        if link is not None and len(message.data) >= 12:
-            link.learned(message.match["in_port"], message.data[6:12].hex(":"))
+        link, data = self._link(message.datapath), bytes(message.data)
+        if link is None or len(data) < 14:
+            return
+        if int.from_bytes(data[12:14], "big") == ETH_TYPE:
+            link.heard(message.match["in_port"], data)
+        else:
+            link.learned(message.match["in_port"], data[6:12].hex(":"))
 
     @set_ev_cls(ofp_event.EventOFPBarrierReply, MAIN_DISPATCHER)
     def barrier_answered(self, ev: Any) -> None:

@@ -5,6 +5,7 @@ Every request names itself by `do` and, but for `state`, its switch by `switch`.
     state                                       every switch: ready, MACs, LAGs, moved connections, held ports
     macs | members | flows | groups | counters  {switch}: the MAC table; the LAGs; what the switch itself says
                                                 about its flows, groups and ports
+    lacp      {switch}: LACP's and the probes' state of each LAG, also as `text` like /proc/net/bonding
     port_of   {switch, lag, src, sport, dst, dport[, src_mac]}: the member that carries this connection
     ports_of  {switch, lag, connections: [[src, sport, dst, dport(, src_mac)], …]}: the same for many
     move      {switch, lag, src, sport, dst, dport, port}: that connection leaves by that member from now on
@@ -18,6 +19,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from controller import lacp_text
 from controller.events import emit
 from controller.hashing import Connection, connection
 from controller.lag import Lag
@@ -50,6 +52,7 @@ class Commands:
         self._links = {link.switch.name: link for link in links}
         self._known: dict[str, Callable[[Connected, Request], Request]] = {
             "macs": lambda link, _: {"macs": dict(link.switch.places)},
+            "lacp": lambda link, _: _lacp(link.switch),
             "members": lambda link, _: {"lags": _lags(link.switch)},
             **{what: self._reader(what) for what in ("flows", "groups", "counters")},
             **{"port_of": _port_of, "ports_of": _ports_of, "move": _move, "set": _set},
@@ -167,6 +170,14 @@ def _lags(switch: Switch) -> Request:
             **_settings(lag),
         }
         for lag in switch.lags.values()
+    }
+
+
+def _lacp(switch: Switch) -> Request:
+    lags = [(lag, switch.ends[lag.name], switch.why_not) for lag in switch.lags.values()]
+    return {
+        "lags": {lag.name: lacp_text.state_of(lag, end, why) for lag, end, why in lags},
+        "text": "\n".join(lacp_text.text_of(*one) for one in lags),
     }
 
 

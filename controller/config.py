@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from controller.aggregator import MODES, RATES, Lacp
 from controller.lag import Lag
 from controller.policies import POLICIES
 from controller.rebalance import MAX_MEMBERS, REBALANCE
@@ -22,8 +24,13 @@ _DEFAULTS: dict[str, object] = {
     **{"hash": "layer3+4", "seed": 0, "rebalance": "modulo"},
     **Timing._field_defaults,
 }
-_FORM_OF_FLOWS = 1  # counts up when `pipeline` makes other flows of the same configuration
+_LAG_DEFAULTS: dict[str, object] = {
+    **{"lacp": "off", "lacp_rate": "fast", "min_links": 1, "probe_s": None, "system": None, "key": None},
+}
+_FORM_OF_FLOWS = 2  # counts up when `pipeline` makes other flows of the same configuration
 _LONGEST_S = 3600.0
+_SHORTEST_PROBE_S = 0.01
+_MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 _MAX_PORT = 0xFF00  # the highest port number that fits every OpenFlow version; OVS never gives out more
 
 
@@ -75,7 +82,7 @@ def parse(document: object) -> Config:
         if dpid in switches or name in [switch.name for switch in switches.values()]:
             raise ConfigError(f"{where}: dpid {dpid} or name {name!r} is there twice")
         timing = Timing(*(_seconds(keys[key], f"{where}.{key}") for key in Timing._fields))
-        switches[dpid] = Switch(name, _lags(keys, where), timing)
+        switches[dpid] = Switch(name, _lags(keys, where, dpid), timing)
         cookies[dpid] = _digest({key: value for key, value in keys.items() if key not in Timing._fields})
     if not switches:
         raise ConfigError("switches: at least one is needed")
@@ -88,7 +95,7 @@ def _digest(keys: dict[str, Any]) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1 | 1
 
 
-def _lags(switch: dict[str, Any], where: str) -> list[Lag]:
+def _lags(switch: dict[str, Any], where: str, dpid: int) -> list[Lag]:
     seed = _number(switch["seed"], f"{where}.seed", 0, 65535)
     rebalance = _choice(switch["rebalance"], f"{where}.rebalance", REBALANCE)
     policy = _choice(switch["hash"], f"{where}.hash", POLICIES)
@@ -96,7 +103,7 @@ def _lags(switch: dict[str, Any], where: str) -> list[Lag]:
     taken: set[int] = set()
     for i, item in enumerate(_list(switch["lags"], f"{where}.lags")):
         here = f"{where}.lags[{i}]"
-        keys = _keys(item, here, {"name", "ports"})
+        keys = _keys(item, here, {"name", "ports"}, _LAG_DEFAULTS)
         name = _text(keys["name"], f"{here}.name")
         if name in [lag.name for lag in lags]:
             raise ConfigError(f"{here}.name: {name!r} is there twice")
@@ -109,8 +116,27 @@ def _lags(switch: dict[str, Any], where: str) -> list[Lag]:
             if port in taken:
                 raise ConfigError(f"{here}.ports: port {port} is there twice")
             taken.add(port)
-        lags.append(Lag(name, i + 1, tuple(ports), seed, rebalance, policy))
+        least = _number(keys["min_links"], f"{here}.min_links", 1, len(ports))
+        lacp = _lacp(keys, here, dpid, i + 1)
+        lags.append(Lag(name, i + 1, tuple(ports), seed, rebalance, policy, least, lacp))
     return lags
+
+
+def _lacp(keys: dict[str, Any], where: str, dpid: int, number: int) -> Lacp:
+    """Switches that act as one share `system` and `key`; their ports' LACP numbers then differ by the dpid."""
+    system, key, probe = keys["system"], keys["key"], keys["probe_s"]
+    if system is not None and (not isinstance(system, str) or not _MAC.fullmatch(system)):
+        raise ConfigError(f"{where}.system: expected a MAC address, not {system!r}")
+    if probe is not None and (_seconds(probe, f"{where}.probe_s") < _SHORTEST_PROBE_S):
+        raise ConfigError(f"{where}.probe_s: expected at least {_SHORTEST_PROBE_S:g} s, not {probe!r}")
+    return Lacp(
+        mode=_choice(keys["lacp"], f"{where}.lacp", MODES),
+        rate=_choice(keys["lacp_rate"], f"{where}.lacp_rate", RATES),
+        system=system.lower() if system else f"02:00:00:00:05:{dpid & 0xFF:02x}",
+        key=number if key is None else _number(key, f"{where}.key", 1, 0xFFFF),
+        probe_s=probe if probe is None else float(probe),
+        port_ids=(dpid - 1 & 0xF) << 12,
+    )
 
 
 def _keys(value: object, where: str, needed: set[str], defaults: dict[str, object] | None = None) -> dict[str, Any]:

@@ -11,9 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from controller.aggregator import Lacp
 from controller.hashing import Connection, frame_of
+from controller.lacpdu import End, State
 from controller.policies import NEEDS_MAC, frame_hash
-from controller.rebalance import REBALANCE, Ports, fill
+from controller.rebalance import REBALANCE, Ports, fill, rehashed_share
+from controller.rebalance import moved_share as share_of_buckets
 
 _FIXED = 1 << 16
 
@@ -32,7 +35,11 @@ class Plan(NamedTuple):
 
 @dataclass(frozen=True)
 class Lag:
-    """`number` (1..) is unique in its switch. `drained` are members taken out by command."""
+    """`number` (1..) is unique in its switch. `drained` are members taken out by command.
+
+    With fewer than `min_links` members that could be active, none is. `collecting` are the members by which frames
+    may come in, with their LACP partner; None: all of them, without LACP.
+    """
 
     name: str
     number: int
@@ -40,6 +47,9 @@ class Lag:
     seed: int = 0
     rebalance: str = "modulo"
     policy: str = "layer3+4"
+    min_links: int = 1
+    lacp: Lacp = field(default_factory=Lacp)
+    collecting: Mapping[int, End] | None = None
     active: frozenset[int] = frozenset()
     drained: frozenset[int] = frozenset()
     buckets: Ports = ()
@@ -48,6 +58,8 @@ class Lag:
     def with_active(self, ports: Iterable[int]) -> Lag:
         """Share out the buckets again; connections moved to a port now inactive fall back to the hash."""
         active = (frozenset(ports) & frozenset(self.members)) - self.drained
+        if len(active) < self.min_links:
+            active = frozenset()
         if active == self.active:
             return self
         return replace(
@@ -69,9 +81,23 @@ class Lag:
         """Take a member out, or let it in again; `with_active` then has to be called. Raises ValueError."""
         if port not in self.members:
             raise ValueError(f"{self.name}: port {port} is not a member (members: {list(self.members)})")
-        if drained and self.active == {port}:
-            raise ValueError(f"{self.name}: port {port} is the last active member; nothing would be left")
+        if drained and port in self.active and len(self.active) <= self.min_links:
+            raise ValueError(
+                f"{self.name}: port {port} is one of the last {self.min_links} active members; nothing would be left"
+                if self.min_links > 1
+                else f"{self.name}: port {port} is the last active member; nothing would be left"
+            )
         return replace(self, drained=self.drained | {port} if drained else self.drained - {port})
+
+    def with_collecting(self, ports: Mapping[int, End] | None) -> Lag:
+        """Frames may come in by these members only."""
+        named = None if ports is None else {port: end._replace(state=State(0)) for port, end in ports.items()}
+        return self if named == self.collecting else replace(self, collecting=named)
+
+    @property
+    def shut(self) -> frozenset[int]:
+        """Members by which no frame may come in: those that LACP does not let collect."""
+        return frozenset() if self.collecting is None else frozenset(self.members) - self.collecting.keys()
 
     def filled(self) -> Lag:
         """One step of a returned member's filling up, or this same Lag when there is nothing to do."""
@@ -123,3 +149,9 @@ class Lag:
 
     def _mask(self, ports: frozenset[int]) -> int:
         return sum(1 << index for index, port in enumerate(self.members) if port in ports)
+
+
+def moved_share(old: Lag, new: Lag) -> tuple[float, float]:
+    """Which share of many connections moved between these two states, and which had to: 0 to 1 each."""
+    same = (old.seed, old.policy) == (new.seed, new.policy)
+    return (share_of_buckets if same else rehashed_share)(old.buckets, new.buckets)

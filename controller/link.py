@@ -11,9 +11,8 @@ from typing import Any
 from controller import openflow
 from controller.events import emit
 from controller.green import eventlet
-from controller.lag import Lag
+from controller.lag import Lag, moved_share
 from controller.pipeline import FOR_LATER, Change
-from controller.rebalance import moved_share
 from controller.switch import Switch
 
 _DEADLINE_S = 5.0
@@ -62,10 +61,11 @@ class Link:
         def done(_: list[Any]) -> None:
             self.ready = True
             emit("switch_ready", switch=self.switch.name, kept=len(found or ()), changed=len(changes))
-            for lag in self.switch.lags.values():
-                self._emit_members(lag, began)
+            for name, lag in self.switch.lags.items():
+                self._emit_members(lag, began, **_shares(self.switch.met_with[name], lag))
 
         self._send(changes, then=done, wipe=found is None)
+        self._emit_news()
         self._set_alarm()
 
     def answered(self, xid: int, body: list[Any], more: bool) -> None:
@@ -86,9 +86,11 @@ class Link:
     def _send(self, changes: Iterable[Change], then: Done | None = None, wipe: bool = False) -> None:
         """One write for everything. `then` is called when the switch has answered the barrier behind it."""
         if self.datapath is None or not self._met:
+            self.switch.to_send()  # lost, as on a wire
             return  # it gets all that it lacks when it connects
         buffer = openflow.encode_wipe(self.datapath) if wipe else bytearray()
         buffer += openflow.encode(self.datapath, changes, self.cookie)
+        buffer += openflow.encode_frames(self.datapath, self.switch.to_send())  # told once it is so
         if then is not None:
             barrier, xid = openflow.encode_barrier(self.datapath)
             self._waiting[xid] = ([], then)
@@ -114,18 +116,25 @@ class Link:
             self._send(changes)
             emit("learned", switch=self.switch.name, mac=mac, port=port)
 
+    def heard(self, port: int, frame: bytes) -> None:
+        """The other end of that port's link speaks a slow protocol."""
+        if self._met:
+            self._do(lambda now: self.switch.heard(port, frame, now))
+
     def _do(self, change: Callable[[float], list[Change]], then: Done | None = None) -> None:
         """Change the switch's state; tell what became of its LAGs once it has confirmed.
 
         What is only for the next fault follows in a second write: in a LAG of 16 it is most of the messages.
         """
         self._send_later()  # in their order
-        began, before = time.monotonic(), dict(self.switch.lags)
+        began, before, stood = time.monotonic(), dict(self.switch.lags), self._members()
         changes = change(began)
         after = dict(self.switch.lags)  # another change may come before the barrier's answer
-        altered = [name for name, lag in after.items() if _shares(lag) != _shares(before[name])]
+        altered = [name for name, lag in after.items() if _map(lag) != _map(before[name])]
+        stand = self._members() if altered else stood
 
         def done(_: list[Any]) -> None:
+            self._emit_standing(stood, stand)
             for name in altered:
                 self._emit_change(before[name], after[name], began)
             if then is not None:
@@ -136,6 +145,7 @@ class Link:
         if self._met:
             self._later = [change for change in changes if change.key.table in FOR_LATER]
             eventlet.spawn_n(self._send_later)
+        self._emit_news()
         self._set_alarm()
 
     def _send_later(self) -> None:
@@ -178,18 +188,37 @@ class Link:
     # ----------------------------------------------------------------------------------------------- events
 
     def _emit_change(self, old: Lag, new: Lag, began: float) -> None:
-        moved, had_to_move = moved_share(old.buckets, new.buckets)
-        shares = {"moved": round(moved, 4), "had_to_move": round(had_to_move, 4)}
         if old.active != new.active:
-            self._emit_members(new, began, **shares)
+            self._emit_members(new, began, **_shares(old, new))
         else:
-            emit("buckets", switch=self.switch.name, lag=new.name, **shares)
+            emit("buckets", switch=self.switch.name, lag=new.name, **_shares(old, new))
 
     def _emit_members(self, lag: Lag, began: float, **more: float) -> None:
         took_ms = round((time.monotonic() - began) * 1000, 3)
         active = [port for port in lag.members if port in lag.active]
         emit("members", switch=self.switch.name, lag=lag.name, active=active, took_ms=took_ms, **more)
 
+    def _members(self) -> dict[int, str | None]:
+        """Every member, and what keeps it from carrying anything."""
+        return {port: self.switch.why_not(port) for lag in self.switch.lags.values() for port in lag.members}
 
-def _shares(lag: Lag) -> tuple[object, object]:
-    return lag.active, lag.buckets
+    def _emit_standing(self, stood: dict[int, str | None], stand: dict[int, str | None]) -> None:
+        for port, why in stand.items():
+            if (why is None) != (stood[port] is None):
+                lag = self.switch.lag_at(port)
+                name = None if lag is None else lag.name
+                emit("member", switch=self.switch.name, lag=name, port=port, usable=not why, why=why or stood[port])
+
+    def _emit_news(self) -> None:
+        for item in self.switch.news():
+            emit(item.pop("event"), switch=self.switch.name, **item)
+
+
+def _map(lag: Lag) -> tuple[object, ...]:
+    """What decides by which member a connection leaves."""
+    return lag.active, lag.buckets, lag.seed, lag.policy
+
+
+def _shares(old: Lag, new: Lag) -> dict[str, float]:
+    moved, had_to_move = moved_share(old, new)
+    return {"moved": round(moved, 4), "had_to_move": round(had_to_move, 4)}

@@ -20,7 +20,7 @@ _HASH_FIELDS = {"eth_src": 0, "symmetric_l3l4": 2, "symmetric_l3l4+udp": 3, "nw_
 _HASH_NAMES = {number: name for name, number in _HASH_FIELDS.items()}
 _ADD_OR_MODIFY = 0x8000  # Open vSwitch's own group command
 _IN_PORT = ofproto_v1_3.OFPP_IN_PORT & 0xFFFF
-_ETHERNET_HEADER = 14  # all that the controller wants to see of a frame
+_ETHERNET_HEADER = 14  # all that the controller wants to see of most frames
 
 
 def encode(datapath: Any, changes: Iterable[Change], cookie: int = 0) -> bytearray:
@@ -43,6 +43,21 @@ def encode_wipe(datapath: Any) -> bytearray:
     )
     groups = ofproto_v1_3_parser.OFPGroupMod(datapath, ofproto_v1_3.OFPGC_DELETE, 0, ofproto_v1_3.OFPG_ALL)
     return _serialised(datapath, flows) + _serialised(datapath, groups)
+
+
+def encode_frames(datapath: Any, frames: Iterable[tuple[int, bytes]]) -> bytearray:
+    """Frames of this controller's own, each to go out of a port."""
+    buffer = bytearray()
+    for port, data in frames:
+        message = ofproto_v1_3_parser.OFPPacketOut(
+            datapath,
+            buffer_id=ofproto_v1_3.OFP_NO_BUFFER,
+            in_port=ofproto_v1_3.OFPP_CONTROLLER,
+            actions=[ofproto_v1_3_parser.OFPActionOutput(port, 0)],
+            data=data,
+        )
+        buffer += _serialised(datapath, message)
+    return buffer
 
 
 def encode_barrier(datapath: Any) -> tuple[bytearray, int]:
@@ -158,6 +173,8 @@ def _action(action: Action) -> Any:
             return parser.OFPActionGroup(number)
         case ("controller",):
             return parser.OFPActionOutput(ofproto_v1_3.OFPP_CONTROLLER, _ETHERNET_HEADER)
+        case ("controller", "whole"):
+            return parser.OFPActionOutput(ofproto_v1_3.OFPP_CONTROLLER, ofproto_v1_3.OFPCML_NO_BUFFER)
         case ("load", str(register), int(value)):
             return parser.NXActionRegLoad(ofs_nbits=_WHOLE_REGISTER, dst=register, value=value)
         case ("move", str(field), int(at), str(other), int(to), int(bits)):
@@ -180,8 +197,8 @@ def _action(action: Action) -> Any:
 def _read_action(action: Any) -> Action:
     parser = ofproto_v1_3_parser
     match action:
-        case parser.OFPActionOutput(port=ofproto_v1_3.OFPP_CONTROLLER):
-            return ("controller",)
+        case parser.OFPActionOutput(port=ofproto_v1_3.OFPP_CONTROLLER, max_len=length):
+            return ("controller",) if length == _ETHERNET_HEADER else ("controller", "whole")
         case parser.OFPActionOutput(port=port):
             return ("output", port)
         case parser.OFPActionGroup(group_id=number):

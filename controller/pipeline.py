@@ -1,6 +1,8 @@
 """Turns a switch's state into flows and groups, as plain data, and two states into the messages between them.
 
-    table 0  SOURCE   By which LAG did it enter (reg2)? A source that is new here is shown to the controller.
+    table 0  SOURCE   By which LAG did it enter (reg2)? A source that is new here is shown to the controller, and so
+                      is what the other end of a member says of the link (LACP). By members that do not collect,
+                      nothing else comes in.
     table 1  TARGET   Destination MAC -> host port, or -> LAG (reg1). Unknown and multicast -> everywhere.
     table 2  LAG      Back into its own LAG: drop. Moved by command: its member. Else by policy, one flow for each
                       kind of frame: multipath writes hash % buckets into reg0, the flow its plan's key to reg3.
@@ -30,6 +32,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from controller.hashing import IPV4, IPV6, TCP, Connection
+from controller.lacpdu import ETH_TYPE, SLOW_PROTOCOLS, End
 from controller.lag import Lag, Plan
 from controller.policies import BORROWED_BITS, OTHER, POLICIES, Recipe
 from controller.rebalance import REBALANCE
@@ -42,12 +45,14 @@ _MAKE = (GROUP, BUCKET, LAG, TARGET, SOURCE, SPARE, LOST, NOTE)
 """The order in which things are made: nothing leads to what is not there, and what is urgent comes first."""
 FOR_LATER = (SPARE, LOST, NOTE)
 """Nothing of these is in use while the members that the controller knows of live."""
+_PARTNER = ("reg4", "reg5", "reg6", "reg7")
 _MEMBER, _MOVED, _POLICY, _POLICY_BY_TYPE = 300, 200, 100, 110  # priorities in table LAG
 
 Value = int | str | tuple[str, str]  # a pair is (value, mask)
 Match = tuple[tuple[str, Value], ...]
-# ("output", port) ("group", number) ("controller",) ("load", register, value) ("resubmit", table)
-# ("multipath", fields, basis, links) ("move", field, its first bit, other field, its first bit, bits)
+# ("output", port) ("group", number) ("controller",) ("controller", "whole") ("load", register, value)
+# ("resubmit", table) ("multipath", fields, basis, links)
+# ("move", field, its first bit, other field, its first bit, bits)
 # and in groups ("bucket", port to watch, actions)
 Action = tuple[Any, ...]
 Actions = tuple[Action, ...]  # empty: drop
@@ -119,6 +124,8 @@ def base_rules(lags: Iterable[Lag], hosts: Iterable[int]) -> Rules:
     everywhere: list[Action] = []
     for lag in lags:
         for member in lag.members:
+            slow = match(in_port=member, eth_type=ETH_TYPE, eth_dst=SLOW_PROTOCOLS)
+            rules[Key(SOURCE, 500, slow)] = (("controller", "whole"),)
             rules[Key(SOURCE, 100, match(in_port=member))] = (
                 ("controller",),
                 ("load", "reg2", lag.number),
@@ -176,6 +183,8 @@ def group_rules(lag: Lag) -> Rules:
 def lag_rules(lag: Lag) -> Rules:
     """What depends on which members are active; with none there is no flow: frames to the LAG are dropped."""
     rules = _note_rules(lag)
+    for port in lag.shut:
+        rules[Key(SOURCE, 300, match(in_port=port))] = ()
     rules |= _plan_rules(lag, lag.plan(), (LAG, BUCKET), {}, FIRST)
     for port, plan in lag.lost_plans().items():
         rules |= _plan_rules(lag, plan, (LOST, SPARE), {"reg4": port}, SPARE_FOR)
@@ -229,7 +238,16 @@ def _note_rules(lag: Lag) -> Rules:
     }
     for port in lag.drained:
         rules[Key(NOTE, 200, match(reg1=lag.number, in_port=port))] = ()
+    for port, partner in (lag.collecting or {}).items():
+        words = zip(_PARTNER, partner_words(partner), strict=True)
+        rules[Key(NOTE, 300, match(reg1=lag.number, in_port=port))] = tuple(("load", reg, word) for reg, word in words)
     return rules
+
+
+def partner_words(end: End) -> tuple[int, ...]:
+    """An LACP partner in four registers; `recover` reads them."""
+    mac = int(end.system.replace(":", ""), 16)
+    return (end.system_priority << 16 | mac >> 32, mac & 0xFFFFFFFF, end.key << 16 | end.port_priority, end.port)
 
 
 def connection_match(lag_number: int, conn: Connection) -> Match:

@@ -96,6 +96,14 @@ REBALANCE: dict[str, Callable[[Ports, frozenset[int], Ports], Ports]] = {
 }
 
 
+def rehashed_share(old: Ports, new: Ports) -> tuple[float, float]:
+    """As `moved_share`, when all hash values are others: where a connection was says nothing of where it will be."""
+    if not old or not new:
+        return 0.0, 0.0
+    stayed = sum(old.count(port) * new.count(port) for port in set(old)) / len(old) / len(new)
+    return 1 - stayed, moved_share(old, new)[1]
+
+
 def moved_share(old: Ports, new: Ports) -> tuple[float, float]:
     """Which share of all connections moved, and which had to since its member is gone: each 0 to 1.
 

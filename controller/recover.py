@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from controller.hashing import Connection, connection
+from controller.lacpdu import End
 from controller.lag import Lag
 from controller.pipeline import BUCKET, FIRST, LAG, MOVED, NOTE, TARGET, Key, Rules, group_number
 from controller.policies import POLICIES
@@ -37,7 +38,7 @@ def stations(lags: Iterable[Lag], found: Rules) -> dict[str, int | str]:
 def lag_as_found(lag: Lag, found: Rules) -> Lag:
     """The LAG as the flows have it, or `lag` itself when they do not have it."""
     mine = {key: actions for key, actions in found.items() if dict(key.match).get("reg1") == lag.number}
-    note = next((actions for key, actions in mine.items() if key.table == NOTE and actions), None)
+    note = next((actions for key, actions in mine.items() if key.table == NOTE and len(actions) == 3), None)
     if note is None:
         return lag
     (_, _, seed), (_, _, policy), (_, _, rebalance) = note
@@ -48,6 +49,7 @@ def lag_as_found(lag: Lag, found: Rules) -> Lag:
         policy=tuple(POLICIES)[policy],
         rebalance=tuple(REBALANCE)[rebalance],
         drained=frozenset(_drained(mine)),
+        collecting=None if lag.collecting is None else dict(_partners(mine)),
         moved={conn: ports[actions[0][1]] for key, actions in mine.items() if (conn := _moved(key)) is not None},
         buckets=_buckets(mine, ports),
     )
@@ -62,6 +64,16 @@ def _drained(mine: Rules) -> Iterable[int]:
         fields: dict[str, Any] = dict(key.match)
         if key.table == NOTE and not actions:
             yield fields["in_port"]
+
+
+def _partners(mine: Rules) -> Iterable[tuple[int, End]]:
+    """As `pipeline.partner_words` wrote them."""
+    for key, actions in mine.items():
+        if key.table == NOTE and len(actions) == 4:
+            high, low, keys, port = (action[2] for action in actions)
+            system = ((high & 0xFFFF) << 32 | low).to_bytes(6, "big").hex(":")
+            fields: dict[str, Any] = dict(key.match)
+            yield fields["in_port"], End(high >> 16, system, keys >> 16, keys & 0xFFFF, port)
 
 
 def _moved(key: Key) -> Connection | None:

@@ -8,9 +8,10 @@ messages, and calls `tick` when `due` says so.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from controller import recover
+from controller.aggregator import Aggregator
 from controller.hashing import Connection
 from controller.holddown import HoldDown
 from controller.lag import Lag
@@ -30,12 +31,17 @@ class Switch:
 
     def __init__(self, name: str, lags: Iterable[Lag], timing: Timing = Timing()) -> None:  # noqa: B008 (a value)
         self.name = name
-        self.lags = {lag.name: lag for lag in lags}
+        lags = list(lags)
+        self.ends = {lag.name: Aggregator(lag.members, lag.lacp) for lag in lags}
+        self.lags = {lag.name: lag.with_collecting(self.ends[lag.name].collecting()) for lag in lags}
         self.ports: dict[int, bool] = {}
         self.places: dict[str, int | str] = {}
         self.timing = timing
+        self.met_with = self.lags
+        """The LAGs as they were, or as the switch had them, when it was met last."""
         self._known = False  # whether this process has ever met the switch
         self._hold = HoldDown(timing.updelay_s, timing.downdelay_s)
+        self._fit: set[int] = set()  # ports that nothing keeps from carrying frames, but for a hold-down
         self._fill_due: dict[str, float] = {}
         self._lag_of_port = {port: lag.name for lag in self.lags.values() for port in lag.members}
         self._lag_rules: dict[str, Rules] = {name: lag_rules(lag) for name, lag in self.lags.items()}
@@ -47,17 +53,22 @@ class Switch:
         At the first meeting they also tell the state: members in no bucket then have to come up like any other.
         """
         found = found or {}
-        up = {port for port, is_up in ports.items() if is_up}
-        usable = up
-        if found and not self._known:
+        recovering = bool(found) and not self._known
+        if recovering:
             self.places = recover.stations(self.lags.values(), found)
             self.lags = {name: recover.lag_as_found(lag, found) for name, lag in self.lags.items()}
-            lags = [lag for lag in self.lags.values() if lag.active]
-            usable = up - {port for lag in lags for port in lag.members if port not in lag.active | lag.drained}
         self._known = True
+        self.met_with = dict(self.lags)
         self.ports = dict(ports)
+        for lag in self.lags.values():
+            self._meet_members(lag, recovering, now)
+        self._fit = {port for port, is_up in ports.items() if is_up and self._allows(port)}
+        usable = set(self._fit)
+        if recovering:
+            lags = [lag for lag in self.lags.values() if lag.active]
+            usable -= {port for lag in lags for port in lag.members if port not in lag.active | lag.drained}
         self._hold.start(usable)
-        for port in up - usable:
+        for port in self._fit - usable:
             self._hold.seen(port, True, now)
         for name in self.lags:
             self._settle(name, now)
@@ -72,8 +83,7 @@ class Switch:
         lag = self.lag_at(port)
         if lag is not None:
             self.ports[port] = up
-            # Nobody else could carry anything: better a link that may flap.
-            self._hold.seen(port, up, now, at_once=up and not lag.active)
+            self.ends[lag.name].link(port, up, now)
             return self._settle(lag.name, now)
         before = self.rules()
         self.ports[port] = up
@@ -81,8 +91,43 @@ class Switch:
         self._forget_lost_stations()
         return diff(before, self.rules())
 
+    def heard(self, port: int, frame: bytes, now: float) -> list[Change]:
+        """A frame of a slow protocol (LACP, marker) came in there."""
+        lag = self.lag_at(port)
+        if lag is None or not self.ports.get(port):
+            return []
+        self.ends[lag.name].heard(port, frame, now)
+        return self._settle(lag.name, now)
+
+    def to_send(self) -> list[tuple[int, bytes]]:
+        """Frames that are to go out by these ports now, told once."""
+        frames = [frame for end in self.ends.values() for frame in end.frames]
+        for end in self.ends.values():
+            end.frames.clear()
+        return frames
+
+    def news(self) -> list[dict[str, Any]]:
+        """What is to be told of LACP, once."""
+        news = [{**item, "lag": name} for name, end in self.ends.items() for item in end.news]
+        for end in self.ends.values():
+            end.news.clear()
+        return news
+
+    def why_not(self, port: int) -> str | None:
+        """Why a member carries nothing, or None when it does."""
+        lag = self.lags[self._lag_of_port[port]]
+        if port in lag.active:
+            return None
+        if not self.ports.get(port):
+            return "carrier"
+        if (why := self.ends[lag.name].why_not(port)) is not None:
+            return why
+        if port in lag.drained:
+            return "drained"
+        return "min_links" if port in self._hold.usable else "updelay"
+
     def tick(self, now: float) -> list[Change]:
-        """What is due by now: the end of a hold-down, one more bucket for a returned member."""
+        """What is due by now: timers of LACP, probes, the end of a hold-down, a bucket for a returned member."""
         self._hold.tick(now)
         changes = []
         for name in self.lags:
@@ -94,10 +139,8 @@ class Switch:
 
     def due(self) -> float | None:
         """When `tick` has something to do, or None."""
-        times = [*self._fill_due.values()]
-        if (hold := self._hold.due()) is not None:
-            times.append(hold)
-        return min(times, default=None)
+        times = [*self._fill_due.values(), self._hold.due(), *(end.due() for end in self.ends.values())]
+        return min((time for time in times if time is not None), default=None)
 
     def held(self) -> list[int]:
         """Ports whose change is being waited for."""
@@ -159,7 +202,33 @@ class Switch:
 
     def _settle(self, name: str, now: float) -> list[Change]:
         """Bring a LAG in line with the ports that are usable."""
-        return self._change(self.lags[name].with_active(self._hold.usable), now)
+        lag, end = self.lags[name], self.ends[name]
+        end.run(now)
+        for port in lag.members:
+            up = bool(self.ports.get(port))
+            fit = up and self._allows(port)
+            if fit != (port in self._fit):
+                self._fit ^= {port}
+                # Nobody else could carry anything: better a link that may flap. And the switch leaves a port without
+                # carrier by itself, but no other, so that cannot wait.
+                self._hold.seen(port, fit, now, at_once=not lag.active if fit else up)
+        return self._change(lag.with_active(self._hold.usable).with_collecting(end.collecting()), now)
+
+    def _meet_members(self, lag: Lag, recovering: bool, now: float) -> None:
+        """Tell the LAG's slow protocols of its links, and where an earlier run of this program was with them."""
+        end = self.ends[lag.name]
+        for port in lag.members:
+            up = bool(self.ports.get(port))
+            end.link(port, up, now)
+            partner = (lag.collecting or {}).get(port)
+            if recovering and up and port in (lag.active | lag.drained if lag.collecting is None else lag.collecting):
+                end.resume(port, partner, now)
+        end.run(now)
+
+    def _allows(self, port: int) -> bool:
+        """Neither LACP nor a probe keeps the port from carrying frames."""
+        name = self._lag_of_port.get(port)
+        return name is None or self.ends[name].why_not(port) is None
 
     def _change(self, lag: Lag, now: float = 0.0) -> list[Change]:
         if lag is self.lags[lag.name]:

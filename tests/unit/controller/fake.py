@@ -97,7 +97,7 @@ class FakeTable:
                         if watch not in self.dead:
                             self._do(inner, dict(frame), outputs)
                             break
-                case ("controller",):
+                case ("controller", *_):
                     outputs.append("controller")
                 case ("load", str(register), int(value)):
                     frame[register] = value

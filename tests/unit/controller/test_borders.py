@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 CONTROLLER = Path(__file__).parents[3] / "controller"
-PURE = ("hashing", "policies", "rebalance", "lag", "pipeline", "holddown", "recover", "switch")
+PURE = (
+    *("hashing", "policies", "rebalance", "lag", "pipeline", "holddown", "recover", "switch"),
+    *("lacpdu", "lacp", "probe", "aggregator", "lacp_text"),
+)
 FORBIDDEN = {"ryu", "eventlet", "socket", "time", "os", "subprocess", "threading", "random"}
 
 
