@@ -35,7 +35,7 @@ NEEDED = {
         "bpffs",
         "tcp_repair",
     ),
-    "net": tuple(one for one in capabilities.NAMES if one not in ("tcpdump", "netem", "ovs_kernel", "bpf_objects")),
+    "net": tuple(one for one in capabilities.NAMES if one not in (*capabilities.OPTIONAL, "bpf_objects")),
 }
 
 PRELUDE = """

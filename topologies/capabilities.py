@@ -192,7 +192,14 @@ _PROBES = (
     _Probe("bpf_objects", _bpf_objects, "run ./teambed doctor once as root: it builds them"),
     _Probe("tcpdump", lambda: _program("tcpdump"), _package("tcpdump"), required=False),
     _Probe("netem", _netem, "a kernel with CONFIG_NET_SCH_NETEM, for scenarios that delay frames", required=False),
+    _Probe("nginx", lambda: _program("nginx"), _package("nginx-light"), required=False),
+    _Probe("iperf3", lambda: _program("iperf3"), _package("iperf3"), required=False),
+    _Probe("curl", lambda: _program("curl"), _package("curl"), required=False),
+    _Probe("tshark", lambda: _program("tshark"), _package("tshark"), required=False),
+    _Probe("chromium", lambda: _program("chromium"), _package("chromium"), required=False),
     _Probe("ovs_kernel", _ovs_kernel, "modprobe openvswitch, for a faster switch", required=False),
 )
 NAMES: tuple[str, ...] = tuple(one.name for one in _PROBES)
 """The names of all capabilities, in the order they are probed."""
+OPTIONAL: tuple[str, ...] = tuple(one.name for one in _PROBES if not one.required)
+"""Those that only some scenarios and tests need."""
