@@ -129,8 +129,11 @@ class Bench:
         for name, traffic in self.scenario.traffic.items():
             asked = configs.asked(self.scenario, name)
             self.emit("traffic", traffic=name, client=traffic.client, service=traffic.service, **asked)
-            argv = _python("scenarios.client", *configs.client(self.scenario, self.topology, name, _client(name)))
-            self.children.start(_client(name), argv, self._in(traffic.client), ends=True)
+            files = self.out / "files" / name
+            if traffic.command is not None:
+                files.mkdir(parents=True)
+            module, *words = configs.client(self.scenario, self.topology, name, _client(name), str(files))
+            self.children.start(_client(name), _python(module, *words), self._in(traffic.client), ends=True)
 
     def _start_captures(self) -> None:
         for name in self.scenario.captures:

@@ -14,8 +14,8 @@ from scenarios import units
 _WRITTEN = re.compile(r"([a-z_]+) ?\( ?([a-z][a-z0-9_]*) ?\)(?: ?>= ?(.+))?")
 
 CONDITIONS = {
-    "connected": "all connections of the traffic are there",
-    "offloaded": "all its connections are on NICs",
+    "connected": "all connections of the traffic are there; of a command, one of them",
+    "offloaded": "all its connections are on NICs; of a command, one of them",
     "uploaded": "all its connections are on the host again, after they had been on NICs",
     "done": "its client has ended",
     "moved": "a connection of it has moved since the step before",

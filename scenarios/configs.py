@@ -4,6 +4,8 @@ Pure: a scenario, its topology and a run directory's name in, documents and word
 default are left out.
 """
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from scenarios.schema import OffloadAfter, Scenario, Traffic
@@ -127,6 +129,8 @@ def applications(scenario: Scenario, run_dir: str) -> dict[str, str]:
 def asked(scenario: Scenario, name: str) -> Document:
     """What a traffic asks for, by the client's own words."""
     traffic = scenario.traffic[name]
+    if traffic.command is not None:
+        return {"command": traffic.command}
     seed = traffic.seed if traffic.seed is not None else scenario.seed
     return {"send": traffic.send, "receive": traffic.receive, "seed": seed} | _tempo(traffic)
 
@@ -142,12 +146,22 @@ def _tempo(traffic: Traffic) -> Document:
     return {key: value for key, value in words.items() if value is not None}
 
 
-def client(scenario: Scenario, topology: Topology, name: str, who: str) -> list[str]:
-    """The words after `scenarios.client` for one traffic."""
+def client(scenario: Scenario, topology: Topology, name: str, who: str, out: str) -> list[str]:
+    """The module and the words of the process that makes a traffic; `out` is the folder of its files."""
     traffic = scenario.traffic[name]
     service = scenario.services[traffic.service]
     team = next(team for team in topology.teams if team.name == service.team)
-    to = f"[{team.ip6}]:{service.listen}" if traffic.ipv6 else f"{team.ip4}:{service.listen}"
-    words = ["--name", who, "--traffic", name, "--to", to]
+    server = team.ip6 if traffic.ipv6 else team.ip4
+    address = f"[{server}]:{service.listen}" if traffic.ipv6 else f"{server}:{service.listen}"
+    words = ["--name", who, "--traffic", name, "--to", address]
+    if traffic.command is not None:
+        stands_for = {"server": server, "port": str(service.listen), "address": address, "out": out}
+        command = filled(traffic.command, stands_for)
+        return ["scenarios.command", *words, "--command", command, "--limit", str(scenario.limit)]
     words += [word for key, value in asked(scenario, name).items() for word in (f"--{key}", str(value))]
-    return [*words, "--limit", str(scenario.limit)]
+    return ["scenarios.client", *words, "--limit", str(scenario.limit)]
+
+
+def filled(command: str, stands_for: Mapping[str, str]) -> str:
+    """A command with its placeholders filled in; all other braces are left alone."""
+    return re.sub(r"(?<!\$)\{([a-z]+)\}", lambda found: stands_for.get(found.group(1), found.group(0)), command)

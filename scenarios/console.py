@@ -125,6 +125,11 @@ class Console:
     # ------------------------------------------------------------------------------------------- the result
 
     def _traffic(self, name: str, values: Mapping[str, Any]) -> None:
+        if values.get("exit_status") is not None:
+            words = [f"exit status {values['exit_status']}", f"took {show_ms(values['took_ms'])}"]
+            words += [f"{values['connections'] or 0} connections", f"{_known(values['resets'])} resets"]
+            self._print(f"  {name}: {', '.join(words)}" + (f", {values['error']}" if values["error"] else ""))
+            return
         if values.get("bytes") is None:
             self._print(f"  {name}: {values.get('error') or 'nothing measured'}")
             return

@@ -48,6 +48,8 @@ CHECK_S = 0.05
 READY_S = 10.0
 """For a process that was started again to be ready; it takes a fraction of a second."""
 DRAIN_S = 10.0
+LOOK_S = 0.01
+"""Between two looks whether an engine is ready."""
 EXAMPLES = 10
 """Of differences between records and sockets, in one event."""
 
@@ -180,11 +182,28 @@ class Deeds:
             self._network.kill_switch()  # type: ignore[attr-defined]
             self._bench.forget("controller", "switch_ready")
         else:
+            if self._is_nic(who):
+                # A dead NIC says nothing; this one's kernel would end its connections in good order.
+                self._network.black_hole(who, "both")
+                self.down.add(who)
             self._bench.kill(who)
         if after:
             self._clock.after(after, partial(self._start_again, who))
+            self._clock.after(after, partial(self._speaks_again, who))
         else:
-            self._restart(who)
+            self._restart(who, then=partial(self._speaks_again, who))
+
+    def _is_nic(self, who: str) -> bool:
+        return who in [nic.name for nic in self._bench.topology.nics]
+
+    def _speaks_again(self, who: str) -> None:
+        if not self._is_nic(who):
+            return
+        if not self._bench.seen(who, "ready"):
+            self._clock.after(LOOK_S, partial(self._speaks_again, who))
+        else:
+            self._network.heal(who)
+            self.down.discard(who)
 
     def _start_again(self, who: str) -> None:
         if who == "switch":

@@ -47,6 +47,8 @@ class Known:
                 self.links[event["nic"]] = event["up"]
             case "done":
                 self.done.add(name)
+                if "exit_status" in event:
+                    self.served.add(name)  # nobody at the server tells of a command
             case "served":
                 self.served.add(name)
 

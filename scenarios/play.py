@@ -7,7 +7,7 @@ Decides whose turn it is: clients to start, acts put off, the step that is due, 
 import heapq
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 
 from scenarios.bench import POLL_S, Bench
@@ -99,20 +99,24 @@ class Play:
         if known.connections:
             self._records = self._look_up()
         self._took = time.monotonic() - began
-        counts = {name: traffic.count for name, traffic in bench.scenario.traffic.items()}
+        traffic = bench.scenario.traffic
+        # How many connections a command will have, nobody knows: one of them counts for all.
+        counts = {name: one.count for name, one in traffic.items()}
         offloaded = {name: sum(r["offloaded"] for r in records) for name, records in self._records.items()}
         all_there = {name for name, ones in known.connections.items() if len(ones) >= counts[name]}
-        ever = {name for name in all_there if known.ever_offloaded.issuperset(known.connections[name])}
+        ever = {
+            name
+            for name in all_there
+            if (any if traffic[name].command else all)(one in known.ever_offloaded for one in known.connections[name])
+        }
         return Facts(
             nics=[nic.name for nic in bench.topology.nics],
             down=frozenset(self._deeds.down),
             carrying={
-                name: Counter(record["nic"] for record in records).most_common(1)[0][0]
-                for name, records in self._records.items()
-                if records and name not in known.done
+                name: _busiest(records) for name, records in self._records.items() if records and name not in known.done
             },
             connected=frozenset(all_there),
-            offloaded=frozenset(name for name in all_there if offloaded.get(name) == counts[name]),
+            offloaded=frozenset(name for name in all_there if offloaded.get(name, 0) >= counts[name]),
             uploaded=frozenset(name for name in ever if not offloaded.get(name)),
             done=frozenset(known.done),
             moves=known.moves("offload", "upload", "reload"),
@@ -130,3 +134,11 @@ class Play:
             if self.bench.children.killed("agent") or not self.bench.seen("agent", "ready"):
                 return self._records
             raise
+
+
+def _busiest(records: Sequence[Event]) -> str:
+    """The NIC whose connections have carried the most bytes."""
+    carried: Counter[str] = Counter()
+    for record in records:
+        carried[record["nic"]] += 1 + record.get("bytes", 0) + record.get("bytes_out", 0)
+    return carried.most_common(1)[0][0]

@@ -3,12 +3,14 @@
 Pure. Every complaint carries its place in the file as a path of keys, so that `load` can name the line.
 """
 
+import difflib
 import keyword
+import re
 from collections.abc import Iterator, Sequence
 
 from scenarios import conditions, expect, timeline
 from scenarios.expect import nearest
-from scenarios.schema import Scenario
+from scenarios.schema import PLACEHOLDERS, Scenario
 from scenarios.steps import (
     PROCESSES,
     Kill,
@@ -124,13 +126,29 @@ def _traffic(scenario: Scenario, clients: Sequence[str], taken: Sequence[str]) -
             near = nearest(traffic.service, list(scenario.services))
             reason = f"`{traffic.service}` is no service of this scenario{near}"
             yield (*place, "service"), reason
-        elif service.app != "builtin":
-            yield (
-                (*place, "service"),
-                f"traffic speaks to the built-in application only; `{traffic.service}` is {service.app}",
-            )
-        if not traffic.send and not traffic.receive:
+        elif traffic.command is not None and service.app == "builtin":
+            reason = f"`{traffic.service}` is the built-in application, which speaks to teambed's own clients only"
+            yield (*place, "service"), f"{reason}; say where another one listens: `app: 127.0.0.1:PORT`"
+        elif traffic.command is None and service.app != "builtin":
+            reason = f"without a `command` traffic speaks to the built-in application only; `{traffic.service}` is"
+            yield (*place, "service"), f"{reason} {service.app}"
+        if traffic.command is not None:
+            yield from _command(scenario, name)
+        elif not traffic.send and not traffic.receive:
             yield place, "carries nothing; give it `send` or `receive`, for example `receive: 100MB`"
+
+
+def _command(scenario: Scenario, name: str) -> Iterator[Complaint]:
+    traffic, place = scenario.traffic[name], ("traffic", name)
+    for word in re.findall(r"(?<!\$)\{([a-z]+)\}", traffic.command or ""):
+        near = difflib.get_close_matches(word, PLACEHOLDERS, n=1, cutoff=0.75)
+        if near and word not in PLACEHOLDERS:  # what is near none is the shell's, or a program's: awk '{print}'
+            yield (*place, "command"), f"`{{{word}}}` stands for nothing; did you mean `{{{near[0]}}}`?"
+    for other, one in scenario.traffic.items():
+        if other != name and (one.client, one.service) == (traffic.client, traffic.service):
+            reason = f"`{other}` goes from {one.client} to `{one.service}` too, and nobody could tell their connections"
+            yield place, f"{reason} apart; give one of them another client or another service"
+            return
 
 
 def _step(scenario: Scenario, index: int, topology: Topology) -> Iterator[Complaint]:

@@ -8,31 +8,48 @@ bits per second.
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic.fields import FieldInfo
 
 from scenarios.steps import AnyStep
 from scenarios.words import After, Arrivals, Duration, Name, Rate, Seed, Size, Strict
+from topologies.model import MAX_CLIENTS, MAX_NICS
 
 MOST_CONNECTIONS = 10_000
 """Of one traffic. A process has 20,000 descriptors on many machines, and an engine needs two a connection."""
+
+
+def _one_to(most: int) -> FieldInfo:
+    """For editors; what a network can have is the topology's to judge."""
+    field: FieldInfo = Field(json_schema_extra={"minimum": 1, "maximum": most})
+    return field
 
 
 class Network(Strict):
     """The topology, and how its switch spreads connections over the team's links."""
 
     shape: Literal["figure_1", "two_teams"] = "figure_1"
-    nics: int = 3
-    clients: int = 2
+    """What is connected to what."""
+    nics: Annotated[int, _one_to(MAX_NICS)] = 3
+    """NICs of each team, 1 to 16: `nic0`, `nic1`, …"""
+    clients: Annotated[int, _one_to(MAX_CLIENTS)] = 2
+    """Clients, 1 to 200: `c1`, `c2`, …"""
     rate: Rate | None = None
+    """Of each NIC's wire, both ways; as fast as it goes without it."""
     rates: dict[str, Rate] = Field(default_factory=dict)
+    """By NIC, where one's rate differs: `{nic1: 10mbit}`."""
     hash: Literal["layer2", "layer2+3", "layer3+4", "src-ip", "symmetric"] = "layer3+4"
+    """The switch's policy: what of a frame its hash is over, as Linux bonding's xmit_hash_policy has it."""
     rebalance: Literal["modulo", "resilient", "rendezvous"] = "modulo"
+    """How the switch spreads connections again when members come and go."""
     seed: int = Field(default=0, ge=0, le=65535)
+    """Of the switch's hash."""
 
 
 class OffloadAfter(Strict):
-    """Offload a connection once it has carried this many bytes (an int), or is this old in seconds (a float)."""
+    """Offload a connection once it has carried this many bytes, or is this old."""
 
     after: After
+    """Bytes (`64KiB`) or a time (`500ms`)."""
 
 
 def _offload_form(written: Any) -> str:
@@ -49,7 +66,9 @@ class ReloadAfter(Strict):
     """How much evidence that the switch has chosen another NIC is needed: frames, or a time since the first."""
 
     frames: int = Field(default=1, ge=1, le=1_000_000)
+    """Frames that came by the other NIC."""
     time: Duration = 0.0
+    """Since the first of them."""
 
 
 Feature = Literal["ipv4", "ipv6", "timestamps", "sack"]
@@ -59,54 +78,82 @@ class Team(Strict):
     """When connections go to the NICs, and what happens to them when a link fails."""
 
     offload: Offload = OffloadAfter.model_construct(after=65536)
+    """When a connection goes to a NIC: `{after: 64KiB}`, `{after: 500ms}`, `at_once`, `never`."""
     on_fault: Literal["reload", "upload", "on_first_packet"] = "reload"
+    """Where the connections of a dead link go: to another NIC, to the host, or to the NIC that the next frame names."""
     choice: Literal["least_loaded", "round_robin", "by_hash"] = "least_loaded"
+    """How another NIC is chosen while nobody knows the switch's choice."""
     fail_back: Literal["none", "rebalance"] = "none"
+    """Whether a NIC whose link returns takes over its share at once."""
     reload_after: ReloadAfter = ReloadAfter()
+    """The evidence that a reload without a fault needs."""
     age: Duration = 300.0
+    """A record is removed after so long without a frame."""
     capacity: int | None = Field(default=None, ge=1)
+    """Connections that a NIC has room for; any number without it."""
     features: dict[str, list[Feature]] = Field(default_factory=dict)
+    """By NIC, what its TCP can do; everything without it."""
     records: int | None = Field(default=None, ge=1, le=1 << 20)
+    """How many connections the team has records for; a default that does for most without it."""
     trace: bool = False
+    """Record every part of every move."""
 
 
 class Service(Strict):
-    """A port of the team's address, and the application that serves it.
-
-    `app` is the built-in application or HOST:PORT inside the server; `command` starts that one. `offload` overrules
-    the team's for connections to this port.
-    """
+    """A port of the team's address, and the application that serves it."""
 
     listen: int = Field(ge=1, le=65535)
+    """The port."""
     app: Annotated[str, StringConstraints(pattern=r"^(builtin|[A-Za-z0-9_.-]+:[0-9]{1,5})$")] = "builtin"
+    """The built-in application, or where another one listens inside the server: `127.0.0.1:8080`."""
     command: str | None = None
+    """A shell command that starts that one, in the server."""
     offload: Offload | None = None
+    """For connections to this port, instead of the team's."""
     team: str = "team0"
+    """The team at whose address it is."""
 
 
 class Traffic(Strict):
-    """Connections from a client, one or `count`: the bytes each sends and receives, and when they start.
-
-    rate: arrivals per second, for many connections; all at once without it. pace: bits per second of each end of each
-    connection. idle: each end sends one byte so often. half_close: the end that closes its direction as soon as it
-    has sent everything, while the other goes on.
-    """
+    """Connections from a client to a service: one, or `count`, of checked bytes; or those of a `command`."""
 
     client: str
+    """Where from: `c1`."""
     service: str
+    """Where to, by its name under `services`."""
     send: Size = 0
+    """Bytes from each connection's client to the application."""
     receive: Size = 0
+    """Bytes the other way. With both, both go at once."""
     at: Duration = 0.0
+    """When it starts."""
     seed: Seed | None = None
+    """Of its bytes; the scenario's without it."""
     ipv6: bool = False
+    """To the team's IPv6 address."""
     count: int = Field(default=1, ge=1, le=MOST_CONNECTIONS)
+    """Connections."""
     rate: Arrivals | None = None
+    """How fast many connections come: `500/s`; all at once without it."""
     pace: Rate | None = None
+    """What each end of each connection sends at most."""
     idle: Duration | None = None
+    """Each end sends one byte so often, at most every 20 s."""
     half_close: Literal["client", "server"] | None = None
+    """The end that closes its direction as soon as it has sent everything, while the other goes on."""
+    command: str | None = None
+    """A shell command in the client's node that makes the traffic, for example `curl -sSf http://{address}/`.
+
+    `{server}` `{port}` `{address}` stand for the service's address, port, and both; `{out}` for a folder of
+    the results. It is done when the command has ended; exit status 0 makes it `intact`.
+    """
 
     @model_validator(mode="after")
     def _one_tempo(self) -> "Traffic":
+        if self.command is not None:
+            extra = [key for key in self.model_fields_set if key not in OF_COMMANDS]
+            if extra:
+                raise ValueError(f"has a `command`, which makes its own traffic; leave out {_listed(extra)}")
         if self.pace is not None and self.idle is not None:
             raise ValueError("has `pace` and `idle`; a connection is either paced or idle")
         if self.idle is not None and not 0 < self.idle <= 20:
@@ -116,17 +163,38 @@ class Traffic(Strict):
         return self
 
 
+OF_COMMANDS = ("client", "service", "at", "ipv6", "command")
+"""Keys of a traffic that has a command."""
+PLACEHOLDERS = ("server", "port", "address", "out")
+"""In a traffic's command, in braces."""
+
+
+def _listed(keys: list[str]) -> str:
+    return ", ".join(f"`{key}`" for key in sorted(keys))
+
+
 class Scenario(Strict):
     """One file: a network, what runs on it, what happens to it, and what must hold at the end."""
 
     scenario: Name
+    """Its name; the folder of its results is called so."""
     about: str
+    """A sentence: what it teaches."""
     seed: Seed = 0
+    """Of the traffic's bytes and of whatever is left to chance."""
     limit: Duration = 60.0
+    """How long the traffic may take."""
     network: Network = Network()
+    """The network."""
     team: Team = Team()
+    """The server's teaming software."""
     services: dict[Name, Service] = Field(min_length=1)
+    """By name, what the team's address serves."""
     traffic: dict[Name, Traffic] = Field(min_length=1)
+    """By name, what the clients do. Expectations and steps use the names."""
     captures: list[str] = Field(default_factory=list)
+    """Clients whose frames are captured, their headers."""
     timeline: list[AnyStep] = Field(default_factory=list)
+    """What happens, in the order of the steps' times."""
     expect: list[str] = Field(min_length=1)
+    """What must hold at the end."""

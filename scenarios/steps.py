@@ -238,7 +238,7 @@ class Kill(Step):
     """A process is killed (SIGKILL) and started again, at once or `after` a time.
 
     Started at once, it is ready before the next step; else the timeline goes on without it. A NIC's engine dies with
-    the contexts it holds, while its links stay up.
+    the contexts it holds; until it is started again the NIC passes nothing, though its carrier stays up.
     """
 
     do: Literal["kill"]

@@ -14,8 +14,10 @@ TRAFFIC: dict[str, tuple[Kind, str]] = {
     "intact": (
         "truth",
         "every byte asked for arrived once, in order, unchanged: counts and SHA-256 of both ends agree;"
-        " of many connections: all of them",
+        " of many connections: all of them; of a command: it ended with exit status 0",
     ),
+    "exit_status": ("count", "of a command: what it ended with"),
+    "took_ms": ("duration", "of a command: from its start to its end"),
     "bytes": ("size", "bytes delivered to the client and to the application"),
     "goodput_mbit": ("rate", "delivered bits over the time from the connection's start to its end"),
     "resets": ("count", "RST segments of this connection that passed the client's interface, either way"),

@@ -51,7 +51,7 @@ class Story:
     @property
     def directions(self) -> list[str]:
         """Those that were asked for: send, receive."""
-        return [direction for direction in ("send", "receive") if self.asked[direction]]
+        return [direction for direction in ("send", "receive") if self.asked.get(direction)]
 
 
 def connection_of(event: Event) -> Connection | None:

@@ -56,7 +56,7 @@ def traffic(story: Story, faults: Sequence[Fault]) -> dict[str, Any]:
         "stalls_ms": _stalls(story),
         "each": _each(story),
         "each_move": _each_move(story, faults),
-    }
+    } | {key: done[key] for key in ("exit_status", "took_ms") if key in done}
 
 
 def _stalls(story: Story) -> list[float] | None:
@@ -108,6 +108,8 @@ def _refusal(event: Event) -> str:
 def _intact(story: Story) -> bool | None:
     """Whether both directions arrived whole; None when an end says nothing."""
     done, served, asked = story.done, story.served, story.asked
+    if done and "exit_status" in done:
+        return bool(done["exit_status"] == 0)
     if (done and done.get("error")) or (served and served.get("error")):
         return False
     if done is None or served is None:
@@ -135,7 +137,7 @@ def _goodput(story: Story, bytes_moved: int | None) -> float | None:
 
 def _longest_stall(story: Story) -> float | None:
     """Over the directions that were asked for; None when the receiving end of one has reported nothing."""
-    if any(not story.progress[direction] for direction in story.directions):
+    if not story.directions or any(not story.progress[direction] for direction in story.directions):
         return None
     return max(float(event["gap_ms"]) for direction in story.directions for event in story.progress[direction])
 

@@ -79,11 +79,20 @@ def test_engines_are_told_capacity_and_features_when_given():
 
 def test_clients_are_told_what_is_asked_for():
     one = scenario("{t: {client: c1, service: files, send: 1KB, ipv6: true, count: 10, rate: 5/s, pace: 8mbit}}")
-    words = configs.client(one, topology_of(one), "t", "client-t")
+    words = configs.client(one, topology_of(one), "t", "client-t", "/out")
     assert words[words.index("--to") + 1] == "[fd00::1]:8080"
     for key, value in (("--count", "10"), ("--arrivals", "5.0"), ("--pace", "1000000.0")):
         assert words[words.index(key) + 1] == value
     one = scenario("{t: {client: c1, service: files, send: 9B, idle: 250ms, half_close: server}}")
-    words = configs.client(one, topology_of(one), "t", "client-t")
+    words = configs.client(one, topology_of(one), "t", "client-t", "/out")
     assert (words[words.index("--every") + 1], words[words.index("--half") + 1]) == ("0.25", "server")
     assert "--count" not in words
+
+
+def test_a_command_has_its_placeholders_filled_in_and_nothing_else():
+    text = REST.replace("{listen: 8080}", "{listen: 80, app: 'h:1'}")
+    command = "get {address} {server} {port} >{out}/x ${out} {print $1} {nobody}"
+    one = load(HEAD + text.replace("receive: 1MB", f"ipv6: true, command: '{command}'"), "s")
+    module, *words = configs.client(one, topology_of(one), "t", "client-t", "/out")
+    assert module == "scenarios.command"
+    assert words[words.index("--command") + 1] == ("get [fd00::1]:80 fd00::1 80 >/out/x ${out} {print $1} {nobody}")

@@ -119,13 +119,21 @@ def test_the_undamaged_one_is_right():
         ("<= 2s", "<= 2",
          "f.yaml:16: expect[1]: a duration is compared with a bare number; give the number a unit, for example 2s"),
         ("app: builtin", "app: 127.0.0.1:80",
-         "f.yaml:9: traffic.download.service: traffic speaks to the built-in application only; `files` is 127.0.0.1:80"),
+         "f.yaml:9: traffic.download.service: without a `command` traffic speaks to the built-in application only; `files` is 127.0.0.1:80"),
         ("app: builtin", "command: nginx", "f.yaml:7: services.files.command: the built-in application needs no command;"
          " say where yours listens: `app: 127.0.0.1:PORT`"),
         ("  files: {listen: 8080", "  more: {listen: 8080}\n  files: {listen: 8080",
          "f.yaml:8: services.files.listen: port 8080 is already taken by `more`"),
         ("  download: {", "  run: {client: c1, service: files, send: 1B}\n  download: {",
          "f.yaml:9: traffic.run: `run` means something else in expectations; choose another name"),
+        ("receive: 1MB", "command: ls",
+         "f.yaml:9: traffic.download.service: `files` is the built-in application, which speaks to teambed's own clients only;"
+         " say where another one listens: `app: 127.0.0.1:PORT`"),
+        ("receive: 1MB", "receive: 1MB, command: ls, pace: 1mbit",
+         "f.yaml:9: traffic.download: has a `command`, which makes its own traffic; leave out `pace`, `receive`"),
+        ("app: builtin}\ntraffic:\n  download: {client: c1, service: files, receive: 1MB}",
+         "app: 'a:1'}\ntraffic:\n  download: {client: c1, service: files, command: 'curl {adress} {print} ${out}'}",
+         "f.yaml:9: traffic.download.command: `{adress}` stands for nothing; did you mean `{address}`?"),
         # the whole of the team
         ("64KiB}", "64}", "f.yaml:5: team.offload.after: `64` has no unit; write 64B or 64KB or 64KiB or 64MB or 64MiB or 64GB or 64GiB"),
         ("64KiB}", "64KiB}\n  on_fault: relaod", "f.yaml:6: team.on_fault: `relaod` is not possible; did you mean `reload`?"),

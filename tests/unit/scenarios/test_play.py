@@ -157,7 +157,15 @@ def test_a_killed_switch_or_controller_is_back_before_the_next_step():
 
 
 def test_an_engine_is_killed_by_the_name_of_its_nic():
-    assert step("kill, process: carrying(t)") == ["kill nic1", "restart nic1"]
+    assert step("kill, process: carrying(t)") == [
+        *("black_hole nic1 both", "kill nic1", "restart nic1", "heal nic1"),
+    ]
+
+
+def test_an_engine_that_stays_dead_for_a_while_speaks_when_it_is_ready():
+    bench = Bench("{at: 0s, do: kill, process: nic0, after: 5ms}, {at: 0s, do: link_down, nic: any}")
+    assert bench.run()[:3] == ["black_hole nic0 both", "kill nic0", "link_down nic2"]
+    assert bench.notes[4:] == ["restart nic0", "heal nic0"]
 
 
 def test_a_flood():
