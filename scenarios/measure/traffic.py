@@ -25,6 +25,8 @@ def traffic(story: Story, faults: Sequence[Fault]) -> dict[str, Any]:
     both = _retransmits(story, client)
     return {
         "intact": _intact(story),
+        "exit_status": done.get("exit_status"),
+        "took_ms": done.get("took_ms"),
         "bytes": bytes_moved,
         "goodput_mbit": _goodput(story, bytes_moved),
         "resets": story.resets["resets"] if story.resets else None,
@@ -56,7 +58,7 @@ def traffic(story: Story, faults: Sequence[Fault]) -> dict[str, Any]:
         "stalls_ms": _stalls(story),
         "each": _each(story),
         "each_move": _each_move(story, faults),
-    } | {key: done[key] for key in ("exit_status", "took_ms") if key in done}
+    }
 
 
 def _stalls(story: Story) -> list[float] | None:

@@ -74,6 +74,8 @@ def run(*, without=(), change=None):
 def test_a_whole_run():
     assert run() == {
         "intact": True,
+        "exit_status": None,
+        "took_ms": None,
         "bytes": 1000,
         "goodput_mbit": 0.004,
         "resets": 0,
@@ -163,7 +165,7 @@ def test_every_damage_is_not_intact(change):
     ],
 )
 def test_what_is_missing_is_unknown(missing, unknown):
-    never = {"first_difference", "error", "first_byte_after_fault_ms", "each"}
+    never = {"exit_status", "took_ms", "first_difference", "error", "first_byte_after_fault_ms", "each"}
     assert {key for key, value in run(without=[missing]).items() if value is None} - never == unknown
 
 
@@ -298,3 +300,12 @@ def test_checks_of_records_and_restarts_of_the_agent():
     assert measure(events[:2])["run"]["agent_rebuilt_ms"] is None
     idle = [ev(3.0, "records_checked", connections=0, differences=0, examples=[])]
     assert measure(idle)["run"]["record_differences"] is None, "nothing was looked at"
+
+
+def test_of_a_command_its_exit_status_says_whether_it_is_intact():
+    asked = {"t": 0.0, "who": "runner", "event": "traffic", "traffic": "page", "command": "curl"}
+    done = {"t": 2.0, "who": "client-page", "event": "done", "traffic": "page", "took_ms": 1500.0, "connections": 0}
+    for status, intact in ((0, True), (22, False)):
+        values = measure([asked, done | {"exit_status": status, "error": "no" if status else None}])["page"]
+        assert (values["exit_status"], values["intact"], values["took_ms"]) == (status, intact, 1500.0)
+        assert values["longest_stall_ms"] is None
