@@ -37,12 +37,12 @@ def eventually(condition: Callable[[], Any], what: str, deadline_s: float = 10) 
 class Bench:
     """A switch and its controller in one sandbox, which ends with its holder."""
 
-    def __init__(self, run: Path, members: int = 3, **settings: Any) -> None:
-        """`settings` go into the switch's part of the controller's configuration."""
+    def __init__(self, run: Path, members: int = 3, lag: dict[str, Any] | None = None, **settings: Any) -> None:
+        """`lag` goes into the LAG's part of the controller's configuration, `settings` into the switch's."""
         self.run = run
         self.members = tuple(range(1, members + 1))
         self.client, self.other = self.hosts = (members + 1, members + 2)
-        self.settings = settings
+        self.lag_settings, self.settings = lag or {}, settings
         self.children: list[subprocess.Popen[bytes]] = []
         self.holder = subprocess.Popen(
             ["unshare", "-n", "-m", "-p", "-f", "--mount-proc", "--kill-child", "sleep", "infinity"]
@@ -69,7 +69,7 @@ class Bench:
         return child
 
     def start_controller(self) -> subprocess.Popen[bytes]:
-        lag = {"name": "team0", "ports": list(self.members)}
+        lag = {"name": "team0", "ports": list(self.members), **self.lag_settings}
         config = {
             "listen": "127.0.0.1:6653",
             "socket": str(self.run / "controller.sock"),
