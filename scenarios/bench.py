@@ -49,6 +49,7 @@ class Bench:
         self._tail = Tail(out / "events.jsonl")
         self._seen: set[tuple[str, str]] = set()
         self._ports: Ports | None = None
+        self._members: dict[tuple[str, str], list[int]] = {}
 
     # ------------------------------------------------------------------------------------------- coming up
 
@@ -76,6 +77,11 @@ class Bench:
         self.await_event("controller", "switch_ready")
         for nic in self.topology.nics:
             self.await_event(nic.name, "seen by the agent")
+        if self.scenario.network.lacp != "off" or self.scenario.network.probe is not None:
+            self.await_(self._all_members_active, "all members of the team to be used by the switch")
+        if self.scenario.team.lacp != "off" or self.scenario.team.probe is not None:
+            for nic in self.topology.nics:
+                self.await_event(nic.name, "used by the agent")
         for name, service in self.scenario.services.items():
             if service.app == "builtin":
                 self.await_event(f"app-{name}", "ready")
@@ -84,6 +90,14 @@ class Bench:
         for name in self.scenario.traffic:
             self.await_event(_client(name), "ready")
         self._ports = Ports({nic.switch_port for nic in self.topology.nics})
+
+    def _all_members_active(self) -> bool:
+        self.look()
+        return all(
+            nic.port_no in self._members.get((nic.switch, team.name), [])
+            for team in self.topology.teams
+            for nic in team.nics
+        )
 
     def _captures(self, client: str) -> bool:
         return b"listening on" in (self.out / "logs" / f"capture-{client}.log").read_bytes()
@@ -173,6 +187,10 @@ class Bench:
             self._seen.add((event["who"], event["event"]))
             if event["event"] == "link" and event["who"].startswith("agent") and event["up"]:
                 self._seen.add((event["nic"], "seen by the agent"))
+            if event["event"] == "member" and event["who"].startswith("agent") and event["usable"]:
+                self._seen.add((event["nic"], "used by the agent"))
+            if event["event"] == "members":
+                self._members[event["switch"], event["lag"]] = event["active"]
             self.known.take_in(event)
         self.children.check()
         self.look_at_ports()

@@ -38,10 +38,26 @@ def described(topology: Topology) -> dict[str, Any]:
 def controller(scenario: Scenario, topology: Topology, listen: str, socket: str) -> Document:
     """The controller's configuration."""
     network = scenario.network
-    lags = [{"name": team.name, "ports": [nic.port_no for nic in team.nics]} for team in topology.teams]
+    lags = [
+        {"name": team.name, "ports": [nic.port_no for nic in team.nics], **lag_settings(scenario)}
+        for team in topology.teams
+    ]
     switch = {"dpid": topology.switch.dpid, "name": topology.switch.name, "hash": network.hash, "lags": lags}
     switch |= {"seed": network.seed, "rebalance": network.rebalance}
+    switch |= {"updelay_s": network.updelay, "downdelay_s": network.downdelay, "fill_s": network.fill}
     return {"listen": listen, "socket": socket, "switches": [switch]}
+
+
+def lag_settings(scenario: Scenario) -> Document:
+    """What the switch does on the links to a team, besides the hash."""
+    network = scenario.network
+    settings = {
+        "lacp": (network.lacp, "off"),
+        "lacp_rate": (network.lacp_rate, "fast"),
+        "min_links": (network.min_links, 1),
+        "probe_s": (network.probe, None),
+    }
+    return {key: value for key, (value, default) in settings.items() if value != default}
 
 
 def agent(scenario: Scenario, topology: Topology, team: Team, run_dir: str) -> Document:
@@ -70,6 +86,9 @@ def agent(scenario: Scenario, topology: Topology, team: Team, run_dir: str) -> D
         "choice": (words.choice, "least_loaded"),
         "fail_back": (words.fail_back, "none"),
         "reload_after": ({"frames": evidence.frames, "seconds": evidence.time}, {"frames": 1, "seconds": 0.0}),
+        "lacp": ({"mode": words.lacp, "rate": words.lacp_rate}, {"mode": "off", "rate": "fast"}),
+        "min_links": (words.min_links, 1),
+        "probe_s": (words.probe, None),
         "age_s": (words.age, 300.0),
         "trace": (words.trace, False),
     }

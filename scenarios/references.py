@@ -59,6 +59,7 @@ def complaints(scenario: Scenario) -> list[Complaint]:
     clients = [client.name for client in topology.clients]
     found: list[Complaint] = []
     found += _team(scenario, nics)
+    found += _lacp(scenario)
     found += _services(scenario, [team.name for team in topology.teams])
     found += _traffic(scenario, clients, [*(nic.name for nic in topology.nics), topology.switch.name])
     for index, client in enumerate(scenario.captures):
@@ -95,6 +96,20 @@ def _team(scenario: Scenario, nics: Sequence[str]) -> Iterator[Complaint]:
     age = scenario.team.age
     if age <= 0:
         yield ("team", "age"), "a record that ages at once is of no use; write for example 30s"
+
+
+def _lacp(scenario: Scenario) -> Iterator[Complaint]:
+    switch, team = scenario.network, scenario.team
+    if "off" in (switch.lacp, team.lacp) and switch.lacp != team.lacp:
+        where: Place = ("network", "lacp") if switch.lacp == "off" else ("team", "lacp")
+        yield where, "LACP is off here and on at the other end: no link would ever carry a frame"
+    elif switch.lacp == team.lacp == "passive":
+        yield ("team", "lacp"), "both ends are passive: neither would begin; make one of them active"
+    for section, words in (("network", switch), ("team", team)):
+        if words.min_links > switch.nics:
+            yield (section, "min_links"), f"a team has {switch.nics} NICs: there are never that many links"
+        if words.probe is not None and not 0.01 <= words.probe <= 60:
+            yield (section, "probe"), "the time between two probes is 10ms to 60s"
 
 
 def _services(scenario: Scenario, teams: Sequence[str]) -> Iterator[Complaint]:

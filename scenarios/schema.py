@@ -43,6 +43,20 @@ class Network(Strict):
     """How the switch spreads connections again when members come and go."""
     seed: int = Field(default=0, ge=0, le=65535)
     """Of the switch's hash."""
+    lacp: Literal["off", "active", "passive"] = "off"
+    """The switch's end of LACP on the team's links; the team's own is `team: lacp:`."""
+    lacp_rate: Literal["fast", "slow"] = "fast"
+    """How often the switch wants to hear from the team: every second, or every 30; silence is noticed after three."""
+    min_links: Annotated[int, _one_to(MAX_NICS)] = 1
+    """With fewer members that could carry frames the switch uses none."""
+    probe: Duration | None = None
+    """How often the switch asks over each link whether it carries frames both ways; never without it."""
+    updelay: Duration = 0.0
+    """A link that returns must stay up for so long before the switch uses it."""
+    downdelay: Duration = 0.0
+    """A link must be down for so long before the switch spreads connections again; it leaves the link at once."""
+    fill: Duration = 0.1
+    """`resilient`: how often a member that returned gets one more bucket."""
 
 
 class OffloadAfter(Strict):
@@ -93,6 +107,14 @@ class Team(Strict):
     """Connections that a NIC has room for; any number without it."""
     features: dict[str, list[Feature]] = Field(default_factory=dict)
     """By NIC, what its TCP can do; everything without it."""
+    lacp: Literal["off", "active", "passive"] = "off"
+    """The team's end of LACP on its links; the switch's own is `network: lacp:`."""
+    lacp_rate: Literal["fast", "slow"] = "fast"
+    """How often the team wants to hear from the switch."""
+    min_links: Annotated[int, _one_to(MAX_NICS)] = 1
+    """With fewer active members the team is down."""
+    probe: Duration | None = None
+    """How often the team asks over each link whether it carries frames both ways; never without it."""
     records: int | None = Field(default=None, ge=1, le=1 << 20)
     """How many connections the team has records for; a default that does for most without it."""
     trace: bool = False

@@ -51,6 +51,22 @@ def test_only_what_differs_is_told():
     }
 
 
+def test_lacp_probes_and_delays_are_told_to_both_ends():
+    network = "{lacp: active, lacp_rate: slow, min_links: 2, probe: 100ms, updelay: 1s, fill: 20ms}"
+    text = HEAD + f"network: {network}\nteam: {{lacp: passive, min_links: 2, probe: 50ms}}\n" + REST
+    scenario = load(text, "s.yaml")
+    topology = topology_of(scenario)
+    (switch,) = configs.controller(scenario, topology, "127.0.0.1:6653", "/run/c")["switches"]
+    (lag,) = switch["lags"]
+    assert lag["ports"] == [1, 2, 3]
+    assert {key: lag[key] for key in lag.keys() - {"name", "ports"}} == {
+        **{"lacp": "active", "lacp_rate": "slow", "min_links": 2, "probe_s": 0.1}
+    }
+    assert (switch["updelay_s"], switch["downdelay_s"], switch["fill_s"]) == (1.0, 0.0, 0.02)
+    told = configs.agent(scenario, topology, topology.team, "/run/t")
+    assert (told["lacp"], told["min_links"], told["probe_s"]) == ({"mode": "passive", "rate": "fast"}, 2, 0.05)
+
+
 def test_two_teams_have_an_agent_each():
     services = "{files: {listen: 8080}, more: {listen: 81, team: team1}}"
     first, second = (agent("", services, "{shape: two_teams, nics: 2}", number) for number in (0, 1))
