@@ -142,9 +142,7 @@ class Agent:
             case "link":
                 self._link(place, up=message.fields["up"])
             case "accepted":
-                connection = Connection(*message.fields["connection"])
-                if self.config.offload.of(connection.dport).after_bytes == 0:
-                    self.custody.offload(connection, anew=True)
+                self.custody.accepted(Connection(*message.fields["connection"]))
             case "closed":
                 self.custody.closed(Connection(*message.fields["connection"]))
             case "upload_requested":

@@ -171,6 +171,12 @@ class Custody:
             self._records.put(connection, record)
         emit(self._config.name, "recorded", **connection.fields(), nic=self._team.name(nic))
 
+    def accepted(self, connection: Connection) -> None:
+        """The host's engine has it. It may have been due before that: the handshake's frames count as well."""
+        record = self._records.get(connection)
+        if self._config.offload.of(connection.dport).after_bytes == 0 or (record is not None and record.due):
+            self.offload(connection, anew=True)
+
     def offload(self, connection: Connection, *, anew: bool = False) -> None:
         """To the NIC of its record; its next frame corrects a wrong one. anew: to any NIC when it has no record."""
         if self._config.offload.of(connection.dport).never:
