@@ -6,6 +6,7 @@ together.
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -44,7 +45,9 @@ class Bench:
         self.scenario, self.run_dir, self.out, self.emit = scenario, run_dir, out, emit
         self.topology = topology_of(scenario)
         self.network = Network(self.topology, run_dir)
-        self.children = Children(emit.fd, out / "logs", os.environ)
+        # Commands of a scenario find the programs of teambed's own environment, python first of all.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        self.children = Children(emit.fd, out / "logs", os.environ | {"PATH": path})
         self.known = Known()
         self._tail = Tail(out / "events.jsonl")
         self._seen: set[tuple[str, str]] = set()
@@ -85,6 +88,8 @@ class Bench:
         for name, service in self.scenario.services.items():
             if service.app == "builtin":
                 self.await_event(f"app-{name}", "ready")
+            elif service.command is not None:
+                self.await_(partial(self._listens, service.app), f"`{name}` to listen at {service.app}")
         for client in self.scenario.captures:
             self.await_(partial(self._captures, client), f"the capture at {client} to begin")
         for name in self.scenario.traffic:
@@ -101,6 +106,9 @@ class Bench:
 
     def _captures(self, client: str) -> bool:
         return b"listening on" in (self.out / "logs" / f"capture-{client}.log").read_bytes()
+
+    def _listens(self, app: str) -> bool:
+        return int(app.rpartition(":")[2]) in sockets.listening(self.network.sockets(self.topology.server))
 
     def _in(self, node: str) -> Spawn:
         return partial(self.network.popen, node)
@@ -133,8 +141,10 @@ class Bench:
             if service.app == "builtin":
                 argv = _python("scenarios.app", "--name", f"app-{name}", "--listen", apps[name])
             elif service.command is not None:
-                # What it prints is no event.
-                argv = ["sh", "-c", f"exec 1>&2; {service.command}"]
+                files = self.out / "files" / name
+                files.mkdir(parents=True)
+                run_dir, topology = str(self.run_dir), self.topology
+                argv = ["sh", "-c", configs.application(self.scenario, topology, name, run_dir, str(files))]
             else:
                 continue
             self.children.start(f"app-{name}", argv, self._in(self.topology.server))
@@ -245,7 +255,7 @@ class Bench:
         """
         topology = self.topology
         ours = {ip for team in topology.teams for ip in (team.ip4, team.ip6)}
-        ports = {service.listen for service in self.scenario.services.values()}
+        ports = {port for service in self.scenario.services.values() for port in service.all_ports}
         held = [
             one
             for client in sorted({traffic.client for traffic in self.scenario.traffic.values()})
@@ -333,8 +343,15 @@ class Bench:
         self.children.start(who, argv, self._in(client), ends=True)
 
     def start_command(self, who: str, node: str, command: str) -> None:
-        """A shell command inside a node; what it prints goes to its log. Raises RunError."""
-        self.children.start(who, ["sh", "-c", f"exec 1>&2; {command}"], self._in(node), ends=True)
+        """A shell command inside a node, in the folder of the run's files; what it prints goes to its log.
+
+        Raises RunError.
+        """
+        files = self.out / "files"
+        files.mkdir(exist_ok=True)
+        self.children.start(
+            who, ["sh", "-c", f"exec 1>&2; cd {shlex.quote(str(files))}; {command}"], self._in(node), ends=True
+        )
 
     def down(self) -> None:
         """End every process, the agent first: it asks the engines for its last records. Never raises.

@@ -1,7 +1,7 @@
 """The command line: run, validate, list, test, doctor. Decides exit statuses and who is told what.
 
-Exit status: 0 all passed · 1 an expectation failed or a run broke off · 2 the scenario or the call is wrong ·
-3 this machine cannot run it.
+Exit status: 0 all passed, or were skipped for what this machine lacks · 1 an expectation failed or a run broke off ·
+2 the scenario or the call is wrong · 3 this machine cannot run it.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scenarios import environment, events, launcher
+from scenarios import catalogue, environment, events, launcher
 from scenarios.console import Console
 from scenarios.load import LoadError, load_file
 from topologies import capabilities
@@ -103,13 +103,15 @@ def _run(arguments: argparse.Namespace) -> int:
             if interruption.count:
                 break
     if len(jobs) > 1:
-        counts = {verdict: verdicts.count(verdict) for verdict in ("pass", "fail", "error") if verdict in verdicts}
+        counts = {
+            verdict: verdicts.count(verdict) for verdict in ("pass", "fail", "skip", "error") if verdict in verdicts
+        }
         left_out = len(jobs) - len(verdicts)
         print(
             ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
             + (f", {left_out} not run" if left_out else "")
         )
-    return PASSED if verdicts == ["pass"] * len(jobs) else FAILED
+    return PASSED if len(verdicts) == len(jobs) and set(verdicts) <= {"pass", "skip"} else FAILED
 
 
 def _jobs(files: Sequence[Path], overrides: Sequence[str], out: Path | None) -> list[launcher.Job]:
@@ -166,10 +168,7 @@ def _validate(arguments: argparse.Namespace) -> int:
 
 
 def _list(_: argparse.Namespace) -> int:
-    scenarios = [load_file(file) for file in sorted(LIBRARY.glob("*.yaml"))]
-    width = max(len(one.scenario) for one in scenarios)
-    for one in scenarios:
-        print(f"{one.scenario:{width}}  {one.about}")
+    print("\n".join(catalogue.lines([load_file(file) for file in sorted(LIBRARY.glob("*.yaml"))])))
     return PASSED
 
 

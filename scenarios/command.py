@@ -36,10 +36,11 @@ class Command:
         self._a, self._emit = arguments, emit
         host, _, port = arguments.to.rpartition(":")
         self._host = host.strip("[]")
-        self._to = (ipaddress.ip_address(self._host).packed, int(port))
+        address = ipaddress.ip_address(self._host).packed
+        self._to = {(address, one) for one in (int(port), *arguments.ports)}
         self._segments = Segments(SYN | RST)
-        self._ports: set[int] = set()
-        """This end's, of its connections."""
+        self._ports: set[tuple[int, int]] = set()
+        """This end's and the server's, of its connections."""
         self._resets = 0
         self._said = b""
 
@@ -93,12 +94,13 @@ class Command:
             os.write(2, said)
             self._said = (self._said + said)[-4096:]
         for one in self._segments.read():
-            if one.source == self._to and one.flags & SYN and one.flags & ACK and one.target[1] not in self._ports:
+            ports = one.target[1], one.source[1]
+            if one.source in self._to and one.flags & SYN and one.flags & ACK and ports not in self._ports:
                 address = str(ipaddress.ip_address(one.target[0]))
-                self._ports.add(one.target[1])
-                ends = {"src": address, "sport": one.target[1], "dst": self._host, "dport": self._to[1]}
+                self._ports.add(ports)
+                ends = {"src": address, "sport": ports[0], "dst": self._host, "dport": ports[1]}
                 self._emit("connected", traffic=self._a.traffic, **ends)
-            elif one.flags & RST and self._to in (one.source, one.target):
+            elif one.flags & RST and self._to & {one.source, one.target}:
                 self._resets += 1
 
     def _error(self, status: int) -> str | None:
@@ -115,6 +117,7 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--name", required=True)
     parser.add_argument("--traffic", required=True)
     parser.add_argument("--to", required=True, metavar="ADDRESS:PORT")
+    parser.add_argument("--ports", type=int, nargs="*", default=[], help="more ports of the same service")
     parser.add_argument("--command", required=True)
     parser.add_argument("--limit", type=float, default=60.0, metavar="SECONDS")
     parser.add_argument("--now", action="store_true", help="do not wait for SIGUSR1")

@@ -5,6 +5,7 @@ default are left out.
 """
 
 import re
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,8 +66,9 @@ def agent(scenario: Scenario, topology: Topology, team: Team, run_dir: str) -> D
     words, host = scenario.team, engine_name(team, topology)
     offload = offload_rule(words.offload)
     services = {
-        str(service.listen): offload_rule(service.offload)
+        str(port): offload_rule(service.offload)
         for service in scenario.services.values()
+        for port in service.all_ports
         if service.offload is not None and service.team == team.name
     }
     config: Document = {
@@ -119,7 +121,10 @@ def host_engine(scenario: Scenario, topology: Topology, team: Team, run_dir: str
         words += ["--records", str(scenario.team.records)]
     for service, application in applications(scenario, run_dir).items():
         if scenario.services[service].team == team.name:
-            words += ["--listen", f"{service}:{scenario.services[service].listen}={application}"]
+            first, *more = scenario.services[service].all_ports
+            words += ["--listen", f"{service}:{first}={application}"]
+            host = application.rpartition(":")[0]
+            words += [word for port in more for word in ("--listen", f"{service}:{port}={host}:{port}")]
     return words
 
 
@@ -143,6 +148,15 @@ def applications(scenario: Scenario, run_dir: str) -> dict[str, str]:
         name: f"{run_dir}/app-{name}.sock" if service.app == "builtin" else service.app
         for name, service in scenario.services.items()
     }
+
+
+def application(scenario: Scenario, topology: Topology, name: str, run_dir: str, out: str) -> str:
+    """The shell command that starts a service's own application, in a folder of its own; `out` is for its files."""
+    service = scenario.services[name]
+    team = next(team for team in topology.teams if team.name == service.team)
+    command = filled(service.command or "", {"server": team.ip4, "out": out})
+    # What it prints is no event.
+    return f"exec 1>&2; mkdir -p {run_dir}/apps/{name}; cd {run_dir}/apps/{name}; {command}"
 
 
 def asked(scenario: Scenario, name: str) -> Document:
@@ -175,7 +189,8 @@ def client(scenario: Scenario, topology: Topology, name: str, who: str, out: str
     words = ["--name", who, "--traffic", name, "--to", address]
     if traffic.command is not None:
         stands_for = {"server": server, "port": str(service.listen), "address": address, "out": out}
-        command = filled(traffic.command, stands_for)
+        command = f"cd {shlex.quote(out)}; {filled(traffic.command, stands_for)}"
+        words += ["--ports", *map(str, service.all_ports[1:])] if service.ports else []
         return ["scenarios.command", *words, "--command", command, "--limit", str(scenario.limit)]
     words += [word for key, value in asked(scenario, name).items() for word in (f"--{key}", str(value))]
     return ["scenarios.client", *words, "--limit", str(scenario.limit)]

@@ -93,7 +93,7 @@ class Console:
         run = result["measurements"]["run"]
         up, down = show_ms(run["bring_up_ms"]), show_ms(run["tear_down_ms"])
         if result.get("reason"):
-            self._print(f"  {self._paint('error', 'error')}: {result['reason']}")
+            self._print(f"  {self._paint(result['verdict'], result['verdict'])}: {result['reason']}")
         self._print(f"  brought up in {up}, torn down in {down}; seed {result['seed']}; files in {folder}")
         self._print(f"{self._paint(result['verdict'], result['verdict'].upper())} {self.scenario.scenario}")
 

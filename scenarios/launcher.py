@@ -16,12 +16,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from scenarios import events, verdict
+from scenarios import events, needs, verdict
 from scenarios.schema import Scenario
 from topologies import sandbox
 
 ROOT = Path(__file__).resolve().parent.parent
 LOOK_S = 0.1
+STRICT = "TEAMBED_STRICT"
+"""The environment variable under which what this machine cannot run fails instead of being skipped, at 1."""
 FINISH_S = 20.0
 """For the runner to finish after it was asked to; then the sandbox is ended."""
 
@@ -72,8 +74,12 @@ def run(job: Job, environment: Mapping[str, Any], watcher: Watcher, interruption
         emit = events.Emitter("teambed", file.fileno(), zero)
         emit("scenario", scenario=scenario.scenario, about=scenario.about, seed=scenario.seed, set=job.overrides)
         emit("environment", environment=environment)
-        status = _follow(job, zero, watcher, interruption)
-        emit("torn_down", status=status)
+        status = 0
+        if reason := needs.lacking(scenario, environment["capabilities"]["missing"]):
+            emit("skipped", reason=reason, strict=os.environ.get(STRICT) == "1")
+        else:
+            status = _follow(job, zero, watcher, interruption)
+            emit("torn_down", status=status)
     result = verdict.judge(job.scenario, events.read(record), environment)
     if result.get("reason") == verdict.WITHOUT_A_WORD:
         result["reason"] += f" (exit status {status}){_last_words(job.out / 'logs' / 'runner.log')}"

@@ -118,9 +118,15 @@ def _services(scenario: Scenario, teams: Sequence[str]) -> Iterator[Complaint]:
         place = ("services", name)
         if service.team not in teams:
             yield (*place, "team"), f"`{service.team}` is no team of this network{nearest(service.team, teams)}"
-        if service.listen in ports:
-            yield (*place, "listen"), f"port {service.listen} is already taken by `{ports[service.listen]}`"
-        ports.setdefault(service.listen, name)
+        taken = next((port for port in service.all_ports if port in ports), None)
+        if taken is not None:
+            key = "listen" if taken == service.listen else "ports"
+            yield (*place, key), f"port {taken} is already taken by `{ports[taken]}`"
+        if service.ports and service.ports[0] <= service.listen <= service.ports[1]:
+            yield (*place, "ports"), f"port {service.listen} is there already, as `listen`"
+        ports |= dict.fromkeys(service.all_ports, name)
+        if service.ports and service.app == "builtin":
+            yield (*place, "ports"), "the built-in application has one port only"
         if service.command is not None and service.app == "builtin":
             yield (
                 (*place, "command"),

@@ -11,7 +11,7 @@ from pydantic import Discriminator, Field, StringConstraints, Tag, model_validat
 from pydantic.fields import FieldInfo
 
 from scenarios.steps import AnyStep
-from scenarios.words import After, Arrivals, Duration, Name, Rate, Seed, Size, Strict
+from scenarios.words import After, Arrivals, Duration, Name, Ports, Rate, Seed, Size, Strict
 from topologies.model import MAX_CLIENTS, MAX_NICS
 
 MOST_CONNECTIONS = 10_000
@@ -127,13 +127,26 @@ class Service(Strict):
     listen: int = Field(ge=1, le=65535)
     """The port."""
     app: Annotated[str, StringConstraints(pattern=r"^(builtin|[A-Za-z0-9_.-]+:[0-9]{1,5})$")] = "builtin"
-    """The built-in application, or where another one listens inside the server: `127.0.0.1:8080`."""
+    """The built-in application, or where another one listens inside the server: `localhost:8080`.
+
+    `localhost` is 127.0.0.1 to IPv4 clients and ::1 to IPv6 clients; on these it sees the clients' own addresses.
+    """
+    ports: Ports | None = None
+    """More ports of it, the same outside and inside: `30000-30009`, for FTP's passive mode."""
     command: str | None = None
-    """A shell command that starts that one, in the server."""
+    """A shell command that starts that one, in the server, in a folder of its own.
+
+    `{server}` stands for the team's address, `{out}` for a folder of the results.
+    """
     offload: Offload | None = None
     """For connections to this port, instead of the team's."""
     team: str = "team0"
     """The team at whose address it is."""
+
+    @property
+    def all_ports(self) -> tuple[int, ...]:
+        """The port and those of the range."""
+        return self.listen, *(range(self.ports[0], self.ports[1] + 1) if self.ports else ())
 
 
 class Traffic(Strict):
@@ -167,7 +180,7 @@ class Traffic(Strict):
     """A shell command in the client's node that makes the traffic, for example `curl -sSf http://{address}/`.
 
     `{server}` `{port}` `{address}` stand for the service's address, port, and both; `{out}` for a folder of
-    the results. It is done when the command has ended; exit status 0 makes it `intact`.
+    the results, in which it starts. It is done when the command has ended; exit status 0 makes it `intact`.
     """
 
     @model_validator(mode="after")
@@ -195,6 +208,12 @@ def _listed(keys: list[str]) -> str:
     return ", ".join(f"`{key}`" for key in sorted(keys))
 
 
+Topic = Literal[
+    "basics", "offload", "failover", "switch", "lacp", "links", "shapes", "agent", "limits", "applications", "other"
+]
+Need = Literal["curl", "iperf3", "netem", "nginx", "ovs_kernel", "tcpdump"]
+
+
 class Scenario(Strict):
     """One file: a network, what runs on it, what happens to it, and what must hold at the end."""
 
@@ -202,6 +221,10 @@ class Scenario(Strict):
     """Its name; the folder of its results is called so."""
     about: str
     """A sentence: what it teaches."""
+    topic: Topic = "other"
+    """What it is about, for `list` and for pytest's `-m`."""
+    needs: list[Need] = Field(default_factory=list)
+    """Programs and kernel features that a machine may lack; there the scenario is skipped."""
     seed: Seed = 0
     """Of the traffic's bytes and of whatever is left to chance."""
     limit: Duration = 60.0

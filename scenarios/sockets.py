@@ -30,6 +30,12 @@ def connections(text: str, mine_first: bool) -> dict[Connection, int]:
     return found
 
 
+def listening(text: str) -> set[int]:
+    """The ports on which somebody listens."""
+    lines = (line.split() for line in text.splitlines())
+    return {_end(words[1])[1] for words in lines if len(words) > 3 and words[0].endswith(":") and words[3] == "0A"}
+
+
 def _end(written: str) -> tuple[str, int]:
     """`0100007F:1F90` → ("127.0.0.1", 8080): the address is in words of the machine's own order."""
     address, _, port = written.partition(":")

@@ -124,3 +124,12 @@ def show_ms(milliseconds: float | None) -> str:
     if milliseconds >= 1000:
         return f"{milliseconds / 1000:.2f} s"
     return f"{milliseconds:.2f} ms" if milliseconds < 10 else f"{milliseconds:.1f} ms"
+
+
+def parse_ports(written: object) -> tuple[int, int]:
+    """`30000-30009` → (30000, 30009). Raises UnitError."""
+    match = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", written) if isinstance(written, str) else None
+    first, last = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 0 < first <= last < 65536:
+        raise UnitError(f"{written!r} is no range of ports; write for example 30000-30009")
+    return first, last

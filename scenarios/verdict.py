@@ -17,14 +17,16 @@ WITHOUT_A_WORD = "the run ended without a word; see logs/runner.log"
 
 
 def judge(scenario: Scenario, events: Sequence[Event], environment: Mapping[str, Any]) -> Result:
-    """The result of one run, ready for JSON. `reason` is there when the verdict is `error`."""
+    """The result of one run, ready for JSON. `reason` is there when the run did not come to its end, or never began."""
     measurements = measure(events)
-    reason = broke_off(events)
+    skipped = next((event for event in events if event["event"] == "skipped"), None)
+    reason = str(skipped["reason"]) if skipped else broke_off(events)
+    why = "the run was skipped" if skipped else "the run broke off"
     expectations: list[dict[str, Any]] = []
     subjects = subjects_of(scenario)
     for text in scenario.expect:
         if reason:
-            expectations.append({"text": text, "measured": {}, "verdict": "skip", "reason": "the run broke off"})
+            expectations.append({"text": text, "measured": {}, "verdict": "skip", "reason": why})
             continue
         outcome = expect.evaluate(expect.parse(text, subjects), measurements)
         expectations.append(
@@ -36,10 +38,10 @@ def judge(scenario: Scenario, events: Sequence[Event], environment: Mapping[str,
             }
         )
     failed = any(one["verdict"] != "pass" for one in expectations)
-    result: Result = {
-        "scenario": scenario.scenario,
-        "verdict": "error" if reason else "fail" if failed else "pass",
-    }
+    verdict = "error" if reason else "fail" if failed else "pass"
+    if skipped:
+        verdict = "fail" if skipped["strict"] else "skip"
+    result: Result = {"scenario": scenario.scenario, "verdict": verdict}
     if reason:
         result["reason"] = reason
     return result | {

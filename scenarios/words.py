@@ -26,6 +26,11 @@ Rate = Annotated[int, BeforeValidator(units.parse_rate), _quantity(f"{_NUMBER}(k
 Arrivals = Annotated[float, BeforeValidator(units.parse_arrivals), _quantity(f"{_NUMBER}/ ?s", "500/s")]
 Share = Annotated[float, BeforeValidator(units.parse_share), _quantity(f"{_NUMBER}%", "1%", "0.1%")]
 After = Annotated[int | float, BeforeValidator(units.parse_after), _quantity(f"({SIZE}|{DURATION})", "64KiB", "500ms")]
+Ports = Annotated[
+    tuple[int, int],
+    BeforeValidator(units.parse_ports),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,5}-[0-9]{1,5}$", "examples": ["30000-30009"]}),
+]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 

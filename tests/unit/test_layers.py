@@ -47,6 +47,7 @@ PURE = (
     "scenarios.configs",
     "scenarios.expect",
     "scenarios.measure",
+    "scenarios.needs",
     "scenarios.references",
     "scenarios.schema",
     "scenarios.timeline",

@@ -15,6 +15,7 @@ PURE = (
     "conditions",
     "known",
     "references",
+    "needs",
     "complain",
     "timeline",
     "expect",

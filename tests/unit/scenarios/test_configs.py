@@ -105,10 +105,28 @@ def test_clients_are_told_what_is_asked_for():
     assert "--count" not in words
 
 
+def test_an_application_may_have_more_ports():
+    service = (
+        "services: {web: {listen: 21, ports: 30000-30001, app: 'localhost:2121', command: 'serve {server} {out}'}}"
+    )
+    text = "scenario: s\nabout: a\nexpect: [page.intact]\n" + service
+    one = load(text + "\ntraffic: {page: {client: c1, service: web, command: get}}\n", "s")
+    topology = topology_of(one)
+    words = configs.host_engine(one, topology, topology.team, "/run")
+    listens = [words[place + 1] for place, word in enumerate(words) if word == "--listen"]
+    assert listens == ["web:21=localhost:2121", "web:30000=localhost:30000", "web:30001=localhost:30001"]
+    words = configs.client(one, topology, "page", "who", "/out")
+    assert words[words.index("--ports") + 1 :][:2] == ["30000", "30001"]
+    command = configs.application(one, topology, "web", "/run", "/out")
+    assert command == "exec 1>&2; mkdir -p /run/apps/web; cd /run/apps/web; serve 10.0.0.1 /out"
+
+
 def test_a_command_has_its_placeholders_filled_in_and_nothing_else():
     text = REST.replace("{listen: 8080}", "{listen: 80, app: 'h:1'}")
     command = "get {address} {server} {port} >{out}/x ${out} {print $1} {nobody}"
     one = load(HEAD + text.replace("receive: 1MB", f"ipv6: true, command: '{command}'"), "s")
     module, *words = configs.client(one, topology_of(one), "t", "client-t", "/out")
     assert module == "scenarios.command"
-    assert words[words.index("--command") + 1] == ("get [fd00::1]:80 fd00::1 80 >/out/x ${out} {print $1} {nobody}")
+    assert words[words.index("--command") + 1] == (
+        "cd /out; get [fd00::1]:80 fd00::1 80 >/out/x ${out} {print $1} {nobody}"
+    )

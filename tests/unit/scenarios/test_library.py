@@ -17,6 +17,7 @@ def test_right(file):
     scenario = load_file(file)
     assert scenario.scenario == file.stem
     assert scenario.about.endswith(".")
+    assert scenario.topic != "other", "give it a topic, see `teambed list`"
     assert any(set("┌├└") & set(line) for line in file.read_text().splitlines() if line.startswith("#"))
     for name in scenario.traffic:
         assert any(f"{name}.intact" in text for text in scenario.expect), f"nobody asks whether {name} is intact"

@@ -76,6 +76,10 @@ def test_the_undamaged_one_is_right():
         ("nics: 3", "nics: yes", "f.yaml:3: network.nics: must be a whole number, not the truth value `true`"),
         ("nics: 3", "nics:", "f.yaml:3: network.nics: must be a whole number, not nothing"),
         ("listen: 8080", "listen: 80800", "f.yaml:7: services.files.listen: 80800 is out of range; use at most 65535"),
+        ("listen: 8080", "listen: 8080, ports: 80", "f.yaml:7: services.files.ports: 80 is no range of ports; write for"
+         " example 30000-30009"),
+        ("listen: 8080", "listen: 8080, ports: 8081-8082", "f.yaml:7: services.files.ports: the built-in application has"
+         " one port only"),
         ("listen: 8080", "listen: 0", "f.yaml:7: services.files.listen: 0 is out of range; use at least 1"),
         ("captures: [c1]", "captures: c1", "f.yaml:10: captures: must be a list, not the text `c1`"),
         ("  - {at: 1s", "  - x\n  - {at: 1s", "f.yaml:12: timeline[0]: "),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scenarios.sockets import connections, differences
+from scenarios.sockets import connections, differences, listening
 
 ONE = ("10.0.0.11", 40000, "10.0.0.1", 8080)
 SIX = ("fd00::11", 40001, "fd00::1", 8080)
@@ -30,6 +30,11 @@ def line(connection, state=1, server=True) -> str:
 def record(connection, nic="nic0", offloaded=True):
     keys = ("src", "sport", "dst", "dport")
     return dict(zip(keys, connection, strict=True)) | {"nic": nic, "offloaded": offloaded}
+
+
+def test_who_listens():
+    text = "  sl  local_address rem_address st\n" + line(ONE, 10) + line(SIX, 10) + line(("10.0.0.1", 1, "10.0.0.1", 2))
+    assert listening(text) == {8080}
 
 
 def test_both_families_are_read_from_either_end():

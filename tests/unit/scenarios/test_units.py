@@ -87,6 +87,14 @@ def test_after_is_a_size_or_a_duration():
             parse_after(wrong)
 
 
+def test_ports():
+    assert units.parse_ports("30000-30009") == (30000, 30009)
+    assert units.parse_ports("21-21") == (21, 21)
+    for wrong in ("30009-30000", "0-9", "1-65536", "21", "a-b", 21, None):
+        with pytest.raises(UnitError, match="30000-30009"):
+            units.parse_ports(wrong)
+
+
 def test_arrivals():
     assert parse_arrivals("500/s") == 500
     assert parse_arrivals("0.5 / s") == 0.5
