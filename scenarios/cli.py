@@ -6,14 +6,14 @@ Exit status: 0 all passed, or were skipped for what this machine lacks · 1 an e
 
 import argparse
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scenarios import catalogue, environment, events, launcher
-from scenarios.console import Console
-from scenarios.load import LoadError, load_file
+from scenarios import batch, catalogue, environment, launcher
+from scenarios.load import LoadError, cases_of_file, load_file
 from topologies import capabilities
 from topologies.sandbox import SandboxError
 
@@ -59,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, metavar="DIR", help="for the results (default: results/<UTC time>)")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for example network.rate=100mbit")
     run.add_argument("--seed", type=int, metavar="N", help="short for --set seed=N")
+    run.add_argument("--jobs", type=int, default=1, metavar="N", help="so many side by side")
+    run.add_argument("--resume", action="store_true", help="run only what is missing in --out DIR")
     run.set_defaults(do=_run)
 
     validate = commands.add_parser("validate", help="check scenario files, run nothing")
@@ -77,7 +79,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> int:
     overrides = [*arguments.set, *([f"seed={arguments.seed}"] if arguments.seed is not None else [])]
-    jobs = _jobs(_files(arguments.scenarios), overrides, arguments.out)
+    if arguments.resume and arguments.out is None:
+        raise CallError("--resume needs --out DIR: where the earlier results are")
+    if arguments.jobs < 1:
+        raise CallError(f"--jobs {arguments.jobs}: at least 1")
+    jobs = _jobs(_files(arguments.scenarios), overrides, arguments.out, arguments.resume)
     if os.geteuid() != 0:
         print("teambed: needs root to make network namespaces; call it with sudo", file=sys.stderr)
         return CANNOT
@@ -89,50 +95,52 @@ def _run(arguments: argparse.Namespace) -> int:
     if lacking:
         return CANNOT
     surroundings = environment.describe(found)
-    verdicts = []
+    kept = [verdict for job in jobs if arguments.resume and (verdict := launcher.finished(job))]
+    missing = [job for job in jobs if not (arguments.resume and launcher.finished(job))]
+    for job in missing:
+        if job.out.exists():  # what an interrupted run left, or one of other words
+            shutil.rmtree(job.out)
+    if kept:
+        print(f"{len(kept)} of {len(jobs)} have run already")
     with launcher.Interruption() as interruption:
-        for job in jobs:
-            console = Console(job.scenario)
-            console.start()
-            try:
-                result = launcher.run(job, surroundings, console, interruption)
-            finally:
-                launcher.give_to_caller(job.out.parent)
-            console.result(result, events.read(job.out / "events.jsonl"), _short(job.out))
-            verdicts.append(result["verdict"])
-            if interruption.count:
-                break
+        verdicts = kept + batch.Batch(missing, surroundings, interruption, Path.cwd()).run(arguments.jobs)
+    counts = {one: verdicts.count(one) for one in ("pass", "fail", "error", "skip") if one in verdicts}
     if len(jobs) > 1:
-        counts = {
-            verdict: verdicts.count(verdict) for verdict in ("pass", "fail", "skip", "error") if verdict in verdicts
-        }
         left_out = len(jobs) - len(verdicts)
         print(
             ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
             + (f", {left_out} not run" if left_out else "")
         )
-    return PASSED if len(verdicts) == len(jobs) and set(verdicts) <= {"pass", "skip"} else FAILED
+    return FAILED if counts.keys() - {"pass", "skip"} or len(verdicts) < len(jobs) else PASSED
 
 
-def _jobs(files: Sequence[Path], overrides: Sequence[str], out: Path | None) -> list[launcher.Job]:
+def _jobs(
+    files: Sequence[Path], overrides: Sequence[str], out: Path | None, resume: bool = False
+) -> list[launcher.Job]:
     """Load and check every file before anything starts. Raises LoadError with all complaints, CallError."""
-    scenarios, complaints = [], []
+    cases, complaints = [], []
     for file in files:
         try:
-            scenarios.append((file, load_file(file, overrides)))
+            cases += [(file, case) for case in cases_of_file(file, overrides)]
         except LoadError as error:
             complaints += [line for line in error.lines if line not in complaints]
     if complaints:
         raise LoadError(complaints)
     folder = (out or Path("results") / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")).absolute()
     jobs: dict[str, launcher.Job] = {}
-    for file, scenario in scenarios:
-        name = scenario.scenario
+    files_of: dict[str, Path] = {}
+    for file, case in cases:
+        name = case.scenario.scenario
         if name in jobs:
-            raise CallError(f"{jobs[name].file} and {file} are both called `{name}`; their results would mix")
-        if (folder / name).exists():
-            raise CallError(f"{_short(folder / name)} exists; choose another --out, results are never overwritten")
-        jobs[name] = launcher.Job(scenario, file, tuple(overrides), folder / name)
+            raise CallError(f"{files_of[name]} and {file} are both called `{name}`; their results would mix")
+        there = folder / name
+        if there.exists() and not resume:
+            raise CallError(
+                f"{_short(there)} exists; choose another --out, or --resume to run only what is missing there"
+            )
+        if there.exists() and any(there.iterdir()) and not (there / "events.jsonl").exists():
+            raise CallError(f"{_short(there)} holds something else than results; choose another --out")
+        jobs[name], files_of[name] = launcher.Job(case, tuple(overrides), there), file
     if folder.exists() and not folder.is_dir():
         raise CallError(f"{_short(folder)} is a file; --out names a folder")
     return list(jobs.values())
@@ -159,8 +167,8 @@ def _validate(arguments: argparse.Namespace) -> int:
     status = PASSED
     for file in _files(arguments.scenarios):
         try:
-            load_file(file)
-            print(f"{file}: right")
+            cases = len(cases_of_file(file))
+            print(f"{file}: right" + (f", {cases} cases" if cases > 1 else ""))
         except LoadError as error:
             print("\n".join(error.lines), file=sys.stderr)
             status = WRONG

@@ -28,10 +28,13 @@ _COLOURS = {"pass": "32", "fail": "31", "error": "31", "skip": "33", "dim": "2",
 class Console:
     """Shows one scenario's run and result."""
 
-    def __init__(self, scenario: Scenario, out: TextIO = sys.stdout, live: bool | None = None) -> None:
-        """`live`: update a line in place; by default when `out` is a terminal."""
+    def __init__(
+        self, scenario: Scenario, out: TextIO = sys.stdout, live: bool | None = None, colours: bool | None = None
+    ) -> None:
+        """`live`: update a line in place; by default when `out` is a terminal. `colours`: by default then, too."""
         self.scenario, self._out = scenario, out
         self._live = out.isatty() if live is None else live
+        self._colours = self._live if colours is None else colours
         self._names: dict[Any, str] = {}
         self._bytes: dict[str, dict[str, int]] = {}
         self._rate: dict[str, float] = {}
@@ -171,7 +174,7 @@ class Console:
                 self._print(f"      {self._paint('dim', line)}")
 
     def _paint(self, what: str, text: str) -> str:
-        return f"\x1b[{_COLOURS[what]}m{text}\x1b[0m" if self._live else text
+        return f"\x1b[{_COLOURS[what]}m{text}\x1b[0m" if self._colours else text
 
     def _print(self, text: str) -> None:
         if self._live:

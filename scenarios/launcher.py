@@ -5,7 +5,6 @@ The judgement is made here, from events.jsonl alone, so a run whose sandbox was 
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from scenarios import events, needs, verdict
+from scenarios.load import Case
 from scenarios.schema import Scenario
 from topologies import sandbox
 
@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LOOK_S = 0.1
 STRICT = "TEAMBED_STRICT"
 """The environment variable under which what this machine cannot run fails instead of being skipped, at 1."""
+ENDED = ("pass", "fail")
+"""Verdicts of runs that came to their end."""
 FINISH_S = 20.0
 """For the runner to finish after it was asked to; then the sandbox is ended."""
 
@@ -37,12 +39,16 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """One scenario to run: its file, its overrides, where its results go."""
+    """One case to run, what was overruled on the command line, and where its results go."""
 
-    scenario: Scenario
-    file: Path
+    case: Case
     overrides: tuple[str, ...]
     out: Path
+
+    @property
+    def scenario(self) -> Scenario:
+        """The case's scenario."""
+        return self.case.scenario
 
 
 class Interruption:
@@ -63,71 +69,104 @@ class Interruption:
         self.count += 1
 
 
+class Run:
+    """One run: `go_on` again and again until it is over, then `result`."""
+
+    def __init__(self, job: Job, environment: Mapping[str, Any], watcher: Watcher, interruption: Interruption) -> None:
+        """Launches it. Raises SandboxError where no sandbox can be made."""
+        self.job, self._environment, self._watcher, self._interruption = job, environment, watcher, interruption
+        record, scenario = job.out / "events.jsonl", job.scenario
+        (job.out / "logs").mkdir(parents=True)
+        record.touch()
+        (job.out / "scenario.yaml").write_text(job.case.text, encoding="utf-8")
+        self._zero = time.monotonic()
+        with record.open("ab") as file:
+            emit = events.Emitter("teambed", file.fileno(), self._zero)
+            emit("scenario", scenario=scenario.scenario, about=scenario.about, seed=scenario.seed, set=job.overrides)
+            emit("environment", environment=environment)
+            reason = needs.lacking(scenario, environment["capabilities"]["missing"])
+            if reason:
+                emit("skipped", reason=reason, strict=os.environ.get(STRICT) == "1")
+        self._tail = events.Tail(record)
+        self._asked, self._give_up = interruption.count, float("inf")
+        self._sandbox = None if reason else self._launch()
+        """None when it is skipped, for this machine cannot run it."""
+
+    def _launch(self) -> sandbox.Sandbox:
+        out = self.job.out
+        argv = [sys.executable, "-m", "scenarios.runner", "--scenario", str(out / "scenario.yaml"), "--out", str(out)]
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        env = os.environ | {events.ZERO: repr(self._zero), "PYTHONPATH": os.pathsep.join(paths)}
+        with (out / "logs" / "runner.log").open("ab") as log:
+            # In a session of its own: Ctrl-C comes to this process alone, which asks the runner to finish.
+            return sandbox.launch(
+                argv, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def go_on(self, longest: float = LOOK_S) -> bool:
+        """Wait so long at most, tell what has happened, pass interruptions on. False when it is over."""
+        self._watcher.see(self._tail.read())
+        if self._sandbox is None:
+            return False
+        if self._interruption.count > self._asked:
+            again, self._asked = self._asked > 0, self._interruption.count
+            self._give_up = time.monotonic() if again else time.monotonic() + FINISH_S
+            self._sandbox.terminate()
+        if time.monotonic() >= self._give_up:
+            self._sandbox.kill()
+        try:
+            self._sandbox.wait(longest)
+        except subprocess.TimeoutExpired:
+            return True
+        return False
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._sandbox and self._sandbox.poll() is None:
+            self._sandbox.kill()
+            self._sandbox.wait()
+
+    def result(self) -> verdict.Result:
+        """Judge it and write `result.json`, whole or not at all."""
+        status, out = self._sandbox.wait() if self._sandbox else 0, self.job.out
+        self._watcher.see(self._tail.read())
+        self._tail.close()
+        record = out / "events.jsonl"
+        if self._sandbox:
+            with record.open("ab") as file:
+                events.Emitter("teambed", file.fileno(), self._zero)("torn_down", status=status)
+        result = verdict.judge(self.job.scenario, events.read(record), self._environment)
+        if result.get("reason") == verdict.WITHOUT_A_WORD:
+            result["reason"] += f" (exit status {status}){_last_words(out / 'logs' / 'runner.log')}"
+        write_result(out, result | {"digest": self.job.case.digest})
+        return result
+
+
 def run(job: Job, environment: Mapping[str, Any], watcher: Watcher, interruption: Interruption) -> verdict.Result:
-    """Run it and write `result.json`. Raises SandboxError where no sandbox can be made."""
-    record = job.out / "events.jsonl"
-    (job.out / "logs").mkdir(parents=True)
-    record.touch()
-    shutil.copyfile(job.file, job.out / "scenario.yaml")
-    zero, scenario = time.monotonic(), job.scenario
-    with record.open("ab") as file:
-        emit = events.Emitter("teambed", file.fileno(), zero)
-        emit("scenario", scenario=scenario.scenario, about=scenario.about, seed=scenario.seed, set=job.overrides)
-        emit("environment", environment=environment)
-        status = 0
-        if reason := needs.lacking(scenario, environment["capabilities"]["missing"]):
-            emit("skipped", reason=reason, strict=os.environ.get(STRICT) == "1")
-        else:
-            status = _follow(job, zero, watcher, interruption)
-            emit("torn_down", status=status)
-    result = verdict.judge(job.scenario, events.read(record), environment)
-    if result.get("reason") == verdict.WITHOUT_A_WORD:
-        result["reason"] += f" (exit status {status}){_last_words(job.out / 'logs' / 'runner.log')}"
-    written = job.out / "result.json.new"
-    written.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-    written.replace(job.out / "result.json")
-    return result
-
-
-def _follow(job: Job, zero: float, watcher: Watcher, interruption: Interruption) -> int:
-    """Launch the sandbox and see it to its end. Returns its exit status."""
-    argv = [
-        sys.executable,
-        "-m",
-        "scenarios.runner",
-        "--scenario",
-        str(job.out / "scenario.yaml"),
-        "--out",
-        str(job.out),
-    ]
-    argv += [word for override in job.overrides for word in ("--set", override)]
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    env = os.environ | {events.ZERO: repr(zero), "PYTHONPATH": os.pathsep.join(paths)}
-    tail = events.Tail(job.out / "events.jsonl")
-    with (job.out / "logs" / "runner.log").open("ab") as log:
-        # In a session of its own: Ctrl-C comes to this process alone, which asks the runner to finish.
-        run = sandbox.launch(argv, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-    asked, give_up = interruption.count, float("inf")
+    """Run it to its end and write `result.json`. Raises SandboxError where no sandbox can be made."""
+    one = Run(job, environment, watcher, interruption)
     try:
-        while run.poll() is None:
-            watcher.see(tail.read())
-            if interruption.count > asked:
-                again, asked = asked > 0, interruption.count
-                give_up = time.monotonic() if again else time.monotonic() + FINISH_S
-                run.terminate()
-            if time.monotonic() >= give_up:
-                run.kill()
-            try:
-                run.wait(LOOK_S)
-            except subprocess.TimeoutExpired:
-                continue
+        while one.go_on():
+            pass
     finally:
-        if run.poll() is None:
-            run.kill()
-        status = run.wait()
-        watcher.see(tail.read())
-        tail.close()
-    return status
+        one.kill()
+    return one.result()
+
+
+def write_result(out: Path, result: verdict.Result) -> None:
+    """`result.json`, whole or not at all."""
+    written = out / "result.json.new"
+    written.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    written.replace(out / "result.json")
+
+
+def finished(job: Job) -> str | None:
+    """The verdict of an earlier run of this very case that came to its end, None when there is none."""
+    try:
+        result = json.loads((job.out / "result.json").read_text())
+        return str(result["verdict"]) if result["digest"] == job.case.digest and result["verdict"] in ENDED else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _last_words(log: Path) -> str:

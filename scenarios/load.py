@@ -1,10 +1,14 @@
-"""A scenario file's text → a checked Scenario, or every complaint about it as `file:line: path: reason`.
+"""A scenario file's text → its cases, checked, or every complaint about it as `file:line: path: reason`.
 
-Reads files, starts nothing. Words are checked first (`schema`), then what names refer to (`references`); all
-complaints of a stage are reported, in the order of the file.
+Reads files, starts nothing. A file is one case, or with a `matrix` one for each combination of its values. Words are
+checked first (`schema`), then what names refer to (`references`); all complaints of a stage are reported, in the order
+of the file.
 """
 
+import hashlib
+import json
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from scenarios import complain, references
+from scenarios import complain, matrix, references
 from scenarios.references import Complaint, Place
 from scenarios.schema import Scenario
 
@@ -33,6 +37,8 @@ class Override:
     written: str
     place: Place
     value: Any
+    origin: Place | None = None
+    """Where in the file it is written; None: on the command line."""
 
     @classmethod
     def parse(cls, written: str) -> "Override":
@@ -41,8 +47,7 @@ class Override:
         try:
             if not equals or not all(key.split(".")):
                 raise ValueError("write KEY=VALUE, for example network.rate=100mbit")
-            place = tuple(int(word) if word.isdecimal() else word for word in key.split("."))
-            return cls(written, place, yaml.safe_load(value))
+            return cls(written, matrix.place_of(key), yaml.safe_load(value))
         except (ValueError, yaml.YAMLError) as error:
             raise LoadError([f"--set {written}: {_yaml_reason(error)}"]) from None
 
@@ -57,7 +62,18 @@ class Override:
             raise LoadError([f"--set {self.written}: `{show(self.place)}` leads nowhere in this scenario"]) from None
 
 
-def load_file(path: Path | str, overrides: Sequence[str] = ()) -> Scenario:
+@dataclass(frozen=True)
+class Case:
+    """One scenario to run. Its name is the file's, or with a matrix `rehash[nics=3,hash=layer2]`."""
+
+    scenario: Scenario
+    text: str
+    """A file that is this case alone."""
+    digest: str
+    """The same for the same words."""
+
+
+def cases_of_file(path: Path | str, overrides: Sequence[str] = ()) -> list[Case]:
     """Read and check one file. Raises LoadError, also when there is no such file."""
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -67,15 +83,53 @@ def load_file(path: Path | str, overrides: Sequence[str] = ()) -> Scenario:
         ) from None
     except UnicodeDecodeError:
         raise LoadError([f"{path}: is not text in UTF-8"]) from None
-    return load(text, str(path), overrides)
+    return cases(text, str(path), overrides)
+
+
+def load_file(path: Path | str, overrides: Sequence[str] = ()) -> Scenario:
+    """The scenario of one file; the first case of a matrix. Raises LoadError."""
+    return cases_of_file(path, overrides)[0].scenario
 
 
 def load(text: str, name: str, overrides: Sequence[str] = ()) -> Scenario:
-    """Check one scenario's text; `name` is what complaints call the file. Raises LoadError."""
+    """The scenario of one text; `name` is what complaints call the file. Raises LoadError."""
+    return cases(text, name, overrides)[0].scenario
+
+
+def cases(text: str, name: str, overrides: Sequence[str] = ()) -> list[Case]:
+    """Check one file's text; `name` is what complaints call the file. Raises LoadError."""
     parsed = [Override.parse(written) for written in overrides]
     root, data = _read(text, name)
-    for override in parsed:
-        override.apply(data)
+    try:
+        combinations = matrix.expand(data.get("matrix", {}), {one.place for one in parsed})
+    except matrix.MatrixError as error:
+        raise LoadError(_lines([(("matrix", *error.place), str(error))], name, root, ())) from None
+    found: list[Case] = []
+    complaints: list[str] = []
+    for combination in combinations:
+        chosen = [Override("", one.place, one.value, ("matrix", one.key, one.index)) for one in combination.choices]
+        here = deepcopy(data)
+        for override in (*parsed, *chosen):
+            override.apply(here)
+        if combination.choices:
+            here["matrix"] = {one.key: [one.value] for one in combination.choices}
+        else:
+            here.pop("matrix", None)
+        try:
+            scenario = _checked(here, name, root, [*parsed, *chosen])
+        except LoadError as error:
+            complaints += [line for line in error.lines if line not in complaints]
+            continue
+        scenario = scenario.model_copy(update={"scenario": scenario.scenario + combination.suffix})
+        digest = hashlib.sha256(json.dumps(here, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        alone = text if here == data else yaml.safe_dump(here, sort_keys=False, allow_unicode=True)
+        found.append(Case(scenario, alone, digest))
+    if complaints:
+        raise LoadError(complaints)
+    return found
+
+
+def _checked(data: Any, name: str, root: yaml.Node, overrides: Sequence[Override]) -> Scenario:
     try:
         scenario = Scenario.model_validate(data)
         found = references.complaints(scenario)
@@ -83,7 +137,7 @@ def load(text: str, name: str, overrides: Sequence[str] = ()) -> Scenario:
         found = complain.complaints(error)
         scenario = None
     if found or scenario is None:
-        raise LoadError(_lines(found, name, root, parsed))
+        raise LoadError(_lines(found, name, root, overrides))
     return scenario
 
 
@@ -152,8 +206,10 @@ def _lines(found: Sequence[Complaint], name: str, root: yaml.Node, overrides: Se
     """Complaints as text, in the order of the file; those a --set brought about name it."""
     placed = []
     for place, reason in found:
+        by = next((o for o in reversed(overrides) if place[: len(o.place)] == o.place), None)
+        if by and by.origin:
+            place, by = (*by.origin, *place[len(by.place) :]), None
         at = f"{show(place)}: " if place else ""
-        by = next((o for o in overrides if place[: len(o.place)] == o.place), None)
         line = 0 if by else line_of(root, place)
         where = f"--set {by.written}" if by else f"{name}:{line}"
         placed.append((line, f"{where}: {at}{reason}"))

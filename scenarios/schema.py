@@ -225,6 +225,8 @@ class Scenario(Strict):
     """What it is about, for `list` and for pytest's `-m`."""
     needs: list[Need] = Field(default_factory=list)
     """Programs and kernel features that a machine may lack; there the scenario is skipped."""
+    matrix: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
+    """Paths of words and the values they take in turn: `{network.nics: [2, 4]}`. Every combination is a case."""
     seed: Seed = 0
     """Of the traffic's bytes and of whatever is left to chance."""
     limit: Duration = 60.0

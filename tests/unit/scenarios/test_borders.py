@@ -10,6 +10,7 @@ PURE = (
     "units",
     "vocabulary",
     "schema",
+    "matrix",
     "steps",
     "words",
     "conditions",

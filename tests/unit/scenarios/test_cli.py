@@ -66,7 +66,7 @@ def test_results_are_never_overwritten(capsys):
     Path("a.yaml").write_text(GOOD)
     Path("out/failover").mkdir(parents=True)
     line = wrong(capsys, "run", "a.yaml", "--out", "out")
-    assert line == "teambed: out/failover exists; choose another --out, results are never overwritten"
+    assert line == "teambed: out/failover exists; choose another --out, or --resume to run only what is missing there"
 
 
 def test_out_that_is_a_file(capsys):
