@@ -3,8 +3,9 @@
 import pytest
 
 from scenarios import catalogue, launcher
+from scenarios.batch import Unseen
 from scenarios.events import read
-from scenarios.load import load
+from scenarios.load import cases, load
 from scenarios.needs import lacking, needs_of
 from scenarios.schema import Need
 from scenarios.verdict import judge
@@ -42,11 +43,10 @@ def test_what_is_lacking_is_named():
 @pytest.mark.parametrize(("strict", "verdict"), [("", "skip"), ("1", "fail")])
 def test_a_scenario_without_its_programs_is_skipped(tmp_path, monkeypatch, strict, verdict):
     monkeypatch.setenv(launcher.STRICT, strict)
-    monkeypatch.setattr(launcher, "_follow", None)  # nothing is started
-    file = tmp_path / "s.yaml"
-    file.write_text(TEXT)
-    job = launcher.Job(SCENARIO, file, (), tmp_path / "out" / "s")
-    result = launcher.run(job, {"capabilities": {"missing": ["nginx"]}}, None, launcher.Interruption())
+    monkeypatch.setattr(launcher.Run, "_launch", None)  # nothing is started
+    (case,) = cases(TEXT, "s.yaml")
+    job = launcher.Job(case, (), tmp_path / "out" / "s")
+    result = launcher.run(job, {"capabilities": {"missing": ["nginx"]}}, Unseen(), launcher.Interruption())
     assert result["verdict"] == verdict
     assert result["reason"] == "this machine lacks nginx; `teambed doctor` says how to get it"
     assert [one["verdict"] for one in result["expectations"]] == ["skip"]
