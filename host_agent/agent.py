@@ -22,6 +22,7 @@ from host_agent.decision import By
 from host_agent.emit import emit
 from host_agent.hold import Hold
 from host_agent.loop import EDGE, Loop
+from host_agent.path_watch import PathWatch
 from host_agent.peer import EnginePeer, engine_gone
 from host_agent.policy import HOST
 from host_agent.records import Records, Report, ReportKind, Threshold
@@ -45,7 +46,8 @@ class Agent:
         self.team = TeamState(tuple(nic.name for nic in config.nics))
         self._hold = Hold(kernel.open_tap(hold_of(config.team), keep=True))
         self.peers: dict[int, EnginePeer] = {}
-        self.custody = Custody(config, self.loop, self.records, self.team, self._hold, self.peers)
+        self.paths = PathWatch(config.name, config.team, self.loop, self.peers, self._place_of)
+        self.custody = Custody(config, self.loop, self.records, self.team, self._hold, self.peers, self.paths)
         for place in (HOST, *range(len(config.nics))):
             self._meet(place)
         self._rebuild()
@@ -145,6 +147,10 @@ class Agent:
                 self.custody.accepted(Connection(*message.fields["connection"]))
             case "closed":
                 self.custody.closed(Connection(*message.fields["connection"]))
+            case "neighbour":
+                self.paths.heard(message.fields["connection"][0], bytes.fromhex(message.fields["next_hop"]))
+            case "path":
+                self.paths.path_is(message.fields["connection"][0], message.fields["mtu"])
             case "upload_requested":
                 connection = Connection(*message.fields["connection"])
                 self.custody.requested(connection, place, message.fields["reason"])
@@ -153,6 +159,10 @@ class Agent:
         match report.kind:
             case ReportKind.TRACE:
                 self._trace(report)
+            case ReportKind.NEW_HOP:
+                record = self.records.get(report.connection)
+                if record is not None:
+                    self.paths.heard(report.connection.src, record.peer_mac)
             case ReportKind.FULL:
                 self.custody.make_room()
             case ReportKind.CLOSED if report.by is By.REUSE:
@@ -173,6 +183,10 @@ class Agent:
         if peer is not None:
             with suppress(PeerGone):  # then nothing lingers there
                 peer.send(Message("invalidate", {"connection": connection}))
+
+    def _place_of(self, connection: Connection) -> int:
+        record = self.records.get(connection)
+        return record.nic if record is not None and record.offloaded else HOST
 
     def _trace(self, report: Report) -> None:
         assert report.block is not None

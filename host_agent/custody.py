@@ -19,6 +19,7 @@ from host_agent.emit import emit
 from host_agent.hold import Hold
 from host_agent.loop import Loop
 from host_agent.moves import Moves
+from host_agent.path_watch import PathWatch
 from host_agent.peer import EnginePeer
 from host_agent.policy import HOST, Chooser, Evidence, OnFault, Plan, Seen, Walk
 from host_agent.records import Records, RecordsFull, Report, StaleRecord
@@ -47,10 +48,12 @@ class Custody:
         team: TeamState,
         hold: Hold,
         peers: dict[int, EnginePeer],
+        paths: PathWatch,
     ):
         self._config, self._loop, self._records, self._team = config, loop, records, team
         self.moves = Moves(records, hold, peers, self._over)
         self.tracker = Tracker()
+        self._paths = paths
         self._chooser = Chooser(config.choice)
         self._unreset: set[Connection] = set()
 
@@ -140,7 +143,8 @@ class Custody:
         self._remove(connection)
         emit(self._config.name, "lost", **connection.fields(), nic=self._team.name(record.nic), reason=reason)
         self._unreset.add(connection)
-        self._reset_peer(connection, record.peer_mac)
+        known = record.peer_mac
+        self._reset_peer(connection, self._paths.hops.changed(connection.src, known) or known)
 
     def _reset_peer(self, connection: Connection, next_hop: bytes, tries: int = RESET_TRIES) -> None:
         """So that the peer need not wait for timeouts. Repeated until the host's TCP was seen to reset it, for the
@@ -285,6 +289,8 @@ class Custody:
         if record is None:
             return
         track.moved(outcome, record)
+        if outcome.target is not None and outcome.target != HOST:
+            self._paths.arrived(plan.connection, outcome.target, record.peer_mac)
         first_packet = plan.cause == "link_down" and self._config.on_fault is OnFault.ON_FIRST_PACKET
         if outcome.target == HOST and (first_packet or plan.target != HOST or plan.cause == "idle"):
             self._rest(plan.connection, record)

@@ -126,7 +126,7 @@ class Frame:
 @dataclass(frozen=True)
 class Verdict:
     """block: the end of Figure 4. action, and for FORWARD the NIC id in `to`. record: what is on record afterwards
-    (None: nothing). stray, due, closed: the reports made to the agent."""
+    (None: nothing). stray, due, closed, new_hop: the reports made to the agent."""
 
     block: Block
     action: Action
@@ -135,6 +135,7 @@ class Verdict:
     stray: bool = False
     due: bool = False
     closed: By | None = None
+    new_hop: bool = False
 
 
 def figure_4(
@@ -163,13 +164,8 @@ def figure_4(
             return Verdict(Block.NEW, Action.UP, fresh, closed=By.REUSE)
         return Verdict(Block.NEW, Action.UP, None if frame.flags & RST else fresh)
 
-    record = replace(
-        record,
-        packets=record.packets + 1,
-        bytes=record.bytes + frame.length,
-        last_seen=now,
-        peer_mac=frame.peer_mac,
-    )
+    record, new_hop = _learn_hop(record, frame, now, report_every)
+    record = replace(record, packets=record.packets + 1, bytes=record.bytes + frame.length, last_seen=now)
     settled = record.stage is Stage.SETTLED
     stray = False
     if record.nic == frame.nic:
@@ -188,7 +184,7 @@ def figure_4(
             record = replace(record, reported=now if stray else record.reported)
 
     if not settled:
-        return Verdict(block, Action.HOLD, record)
+        return Verdict(block, Action.HOLD, record, new_hop=new_hop)
     reset = bool(frame.flags & RST)
     if record.offloaded:
         # An RST is its owner's to judge (RFC 9293, 3.10.7.4); the engine tells when it was good.
@@ -196,9 +192,9 @@ def figure_4(
         record = replace(record, closing=record.closing or reset)
         return Verdict(block, Action.FORWARD, record, to=record.nic, stray=stray, closed=by)
     if reset:
-        return Verdict(block, Action.UP, None, closed=By.PEER)
+        return Verdict(block, Action.UP, None, closed=By.PEER, new_hop=new_hop)
     due = _is_due(record, now, offload_after, offload_after_ns)
-    return Verdict(block, Action.UP, replace(record, due=record.due or due), due=due)
+    return Verdict(block, Action.UP, replace(record, due=record.due or due), due=due, new_hop=new_hop)
 
 
 def into_host(record: Record | None, frame: Frame, *, released: bool = False) -> tuple[Action, Record | None]:
@@ -271,6 +267,15 @@ def note_fins(record: Record, frame: Frame, *, from_peer: bool) -> Record:
         record = replace(record, fins=record.fins | acked)
     done = Fins.PEER_ACKED | Fins.HOST_ACKED
     return replace(record, closing=record.closing or record.fins & done == done)
+
+
+def _learn_hop(record: Record, frame: Frame, now: int, report_every: int) -> tuple[Record, bool]:
+    """The neighbour is whoever brings the frames. Of the host's connections that is told, and learned only when it can
+    be told; a NIC tells of its own."""
+    if record.peer_mac == frame.peer_mac or (not record.offloaded and now - record.reported < report_every):
+        return record, False
+    record = replace(record, peer_mac=frame.peer_mac)
+    return (record, False) if record.offloaded else (replace(record, reported=now), True)
 
 
 def _one_more_forwarded(record: Record, now: int) -> Record:

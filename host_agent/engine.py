@@ -48,6 +48,15 @@ class Engine:
     def run(self) -> None:
         self.loop.run(self._holding.idle)
 
+    def watch_next_hops(self, steering: NicSteering) -> None:
+        """Tells when a frame has taught another next hop: other NICs may have idle connections of the same peer."""
+
+        def learned(connection: Connection, mac: bytes) -> None:
+            self._event("neighbour", connection, {"next_hop": mac.hex()})
+
+        self._new_hops = steering.new_hops(learned)
+        self.loop.watch(self._new_hops.fd, lambda _mask: self._new_hops.consume())
+
     def watch_carrier(self, interface: str) -> None:
         watch = self._carrier = rtnetlink.CarrierWatch(interface)
         known = watch.up
@@ -147,10 +156,9 @@ class Engine:
             case "discard":
                 holding.discard(_connection(fields))
             case "thaw":
-                self._reply(fields, lambda: holding.thaw(_connection(fields), _mac(fields)))
+                self._reply(fields, lambda: holding.thaw(_connection(fields)))
             case "update":
-                one = _connection(fields) if fields.get("connection") else None
-                holding.update(one, fields.get("src"), _mac(fields), fields.get("mtu") or 0)
+                self._update(fields)
             case "invalidate":
                 holding.invalidate(_connection(fields))
             case "query":
@@ -167,10 +175,20 @@ class Engine:
     def _counts(self) -> dict[str, int]:
         return vars(self._steering.counts()) if isinstance(self._steering, NicSteering) else {}
 
+    def _update(self, fields: dict[str, Any]) -> None:
+        one, src, mtu = _connection(fields) if "connection" in fields else None, fields.get("src"), fields.get("mtu")
+        if "next_hop" in fields:
+            self._holding.new_hop(_mac(fields), one, src, _mac(fields, "was") if "was" in fields else None)
+        if mtu is not None and one is not None:
+            if self._holding.too_big(one, int(mtu), int(fields["seq"])):
+                self._event("path", one, {"mtu": mtu})
+        elif mtu is not None:
+            self._holding.new_mtu(str(src), int(mtu))
+
     def _save(self, fields: dict[str, Any]) -> None:
-        re = fields["id"]
+        re, known = fields["id"], _mac(fields) if "next_hop" in fields else None
         try:
-            facts, context, channel = self._holding.save(_connection(fields), _mac(fields))
+            facts, context, channel = self._holding.save(_connection(fields), known)
         except repair.CannotMove as refusal:
             self._tell(Message("reply", {"re": re, "error": str(refusal), "reason": refusal.reason}))
             return
@@ -208,10 +226,10 @@ def _connection(fields: dict[str, Any]) -> Connection:
     return one
 
 
-def _mac(fields: dict[str, Any]) -> bytes:
-    mac = bytes.fromhex(fields["next_hop"])
+def _mac(fields: dict[str, Any], key: str = "next_hop") -> bytes:
+    mac = bytes.fromhex(fields[key])
     if len(mac) != 6:
-        raise ValueError("next_hop is not 6 bytes")
+        raise ValueError(f"{key} is not 6 bytes")
     return mac
 
 
@@ -249,8 +267,9 @@ def main() -> int:
         engine = Engine(args.name, control, steering, Limits(args.capacity, args.features))
         for service in args.listen:
             Listener(args.name, service, args.address or EVERYWHERE, engine.loop, engine.accepted)
-        if args.wire:
+        if isinstance(steering, NicSteering):
             engine.watch_carrier(args.wire)
+            engine.watch_next_hops(steering)
     except (kernel.KernelError, OSError) as error:
         print(f"{args.name}: {error}", file=sys.stderr)
         return 3

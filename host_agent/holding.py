@@ -30,7 +30,7 @@ from host_agent.listener import reset
 from host_agent.loop import EDGE, Loop
 from host_agent.relay import Pipes, Relay, StreamBroken
 from host_agent.steering import Steering
-from host_agent.tcp_info import CLOSED, LAST_ACK, STATES, info, state
+from host_agent.tcp_info import CLOSED, LAST_ACK, STATES, info, path_mtu, state
 
 TIME_WAIT = 60.0  # seconds; include/net/tcp.h, TCP_TIMEWAIT_LEN
 
@@ -47,13 +47,14 @@ class NotHere(repair.CannotMove):
 class Held:
     """One connection that lives here: its TCP socket, the application's channel, and what carries bytes between.
 
-    frozen: what the relay held, to the peer and to the application, since a save. last_state: of the TCP, while it was
-    not CLOSED."""
+    next_hop: where its frames go, while the steering knows nothing of it. frozen: what the relay held, to the peer and
+    to the application, since a save. last_state: of the TCP, while it was not CLOSED."""
 
     connection: Connection
     tcp: socket.socket
     channel: socket.socket
     relay: Relay
+    next_hop: bytes = bytes(6)
     frozen: tuple[bytes, bytes] | None = None
     last_state: int = 0
     requested: bool = field(default=False, repr=False)
@@ -163,9 +164,10 @@ class Holding:
 
     # -- moves -------------------------------------------------------------------------------------------------------
 
-    def save(self, connection: Connection, next_hop: bytes) -> tuple[dict[str, Any], bytes, int]:
+    def save(self, connection: Connection, next_hop: bytes | None = None) -> tuple[dict[str, Any], bytes, int]:
         """Freezes it; facts, packed context, and a duplicate of the channel. A frozen one is read once more.
 
+        next_hop: where its frames go, if this engine does not know.
         Raises repair.CannotMove; it then goes on as before.
         """
         held = self._get(connection)
@@ -173,15 +175,17 @@ class Holding:
             channel = os.dup(held.channel.fileno())
         except OSError as error:
             raise repair.CannotMove(f"the channel: {error.strerror}") from None
+        if held.frozen is None:
+            held.next_hop = self._steering.next_hop(connection) or next_hop or held.next_hop
         try:
-            return (*self._save(held, next_hop), channel)
+            return (*self._save(held), channel)
         except repair.CannotMove:
             os.close(channel)
             raise
 
-    def _save(self, held: Held, next_hop: bytes) -> tuple[dict[str, Any], bytes]:
+    def _save(self, held: Held) -> tuple[dict[str, Any], bytes]:
         connection, thawed = held.connection, held.frozen is None
-        context = self._freeze(held, next_hop) if thawed else repair.read(held.tcp, connection, next_hop)
+        context = self._freeze(held) if thawed else repair.read(held.tcp, connection, held.next_hop)
         assert held.frozen is not None
         out, inward = held.frozen
         ended = {"app_ended": held.relay.outward.done, "peer_ended": held.relay.inward.done}
@@ -200,28 +204,28 @@ class Holding:
         }
         return facts, context.pack()
 
-    def _freeze(self, held: Held, next_hop: bytes) -> Context:
+    def _freeze(self, held: Held) -> Context:
         connection = held.connection
         self._steering.leaving(connection)
         try:
             repair.freeze(held.tcp)
         except repair.CannotMove:
-            self._join(connection, next_hop)
+            self._join(held)
             raise
         self._steering.left(connection)
         try:
-            context = repair.read(held.tcp, connection, next_hop)
+            context = repair.read(held.tcp, connection, held.next_hop)
         except repair.CannotMove:
-            self._join(connection, next_hop)
+            self._join(held)
             repair.thaw(held.tcp)
             raise
         self._unwatch(held)
         held.frozen = held.relay.outward.take_held(), held.relay.inward.take_held()
         return context
 
-    def _join(self, connection: Connection, next_hop: bytes) -> None:
-        self._steering.joining(connection, next_hop)
-        self._steering.joined(connection)
+    def _join(self, held: Held) -> None:
+        self._steering.joining(held.connection, held.next_hop)
+        self._steering.joined(held.connection)
 
     def joined(self, connection: Connection) -> None:
         """From now on its frames may come by the wire."""
@@ -229,13 +233,13 @@ class Holding:
         if held is not None and held.frozen is None:
             self._steering.joined(connection)
 
-    def thaw(self, connection: Connection, next_hop: bytes) -> None:
+    def thaw(self, connection: Connection) -> None:
         """A frozen connection goes on. Raises Refused."""
         held = self._connections.get(connection)
         if held is None or held.frozen is None:
             raise Refused("context", "no such frozen connection here")
         try:
-            self._join(connection, next_hop)
+            self._join(held)
             for flow, bytes_held in zip((held.relay.outward, held.relay.inward), held.frozen, strict=True):
                 flow.put_back(bytes_held)
             repair.thaw(held.tcp)
@@ -284,6 +288,7 @@ class Holding:
             repair.silence(tcp)
             raise Refused("kernel", str(error)) from None
         held = self.take(connection, tcp, socket.socket(fileno=channel))
+        held.next_hop = context.next_hop
         held.relay.outward.done = context.app_ended
         held.relay.inward.done = context.peer_ended
         self._pump(held)
@@ -300,17 +305,40 @@ class Holding:
         reset(held.channel)
         self._tell("closed", connection, {"reason": "invalidated", "linger_s": 0.0})
 
-    def update(self, connection: Connection | None, src: str | None, next_hop: bytes, mtu: int) -> int:
-        """Another neighbour, and path MTU unless 0, for one connection or all of a peer's; how many there are."""
-        if connection is not None:
-            known = [connection] if connection in self._connections or connection in self._closing else []
-        else:
-            known = [one for one in (*self._connections, *self._closing) if one.src == src]
+    def new_hop(self, next_hop: bytes, connection: Connection | None, src: str | None, was: bytes | None) -> int:
+        """Another neighbour for one connection, for all of a peer, and for all whose frames went to the MAC `was`; how
+        many there are."""
+        known = [
+            one
+            for one in (*self._connections, *self._closing)
+            if one == connection or one.src == src or (was is not None and self._next_hop(one) == was)
+        ]
         self._steering.update(known, next_hop)
-        if mtu and known:
-            with suppress(OSError):  # without, TCP finds it out by itself
-                segment.tell_mtu(known[0], mtu)
+        for one in known:
+            if one in self._connections:
+                self._connections[one].next_hop = next_hop
         return len(known)
+
+    def _next_hop(self, connection: Connection) -> bytes | None:
+        held = self._connections.get(connection)
+        return self._steering.next_hop(connection) or (held.next_hop if held else None)
+
+    def new_mtu(self, src: str, mtu: int) -> None:
+        """Another path MTU for all connections of a peer, from their next segment on."""
+        known = next((one for one in self._connections if one.src == src), None)
+        if known is not None:
+            with suppress(OSError):  # without, TCP finds it out by itself
+                segment.tell_mtu(known, mtu)
+
+    def too_big(self, connection: Connection, mtu: int, seq: int) -> bool:
+        """A router did not pass on a segment of this connection; whether its TCP believes that. It sends it again then,
+        smaller."""
+        held = self._connections.get(connection)
+        if held is None or held.frozen is not None:
+            return False
+        with suppress(OSError):
+            segment.tell_too_big(connection, mtu, seq)
+        return path_mtu(held.tcp, connection) == mtu
 
     # -- questions ---------------------------------------------------------------------------------------------------
 

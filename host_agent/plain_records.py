@@ -119,6 +119,8 @@ class PlainRecords:
                 self._tell(ReportKind.FULL, connection, frame, now, frame.nic, epoch)
         else:
             self._set(connection, after)
+        if verdict.new_hop and before is not None:
+            self._tell(ReportKind.NEW_HOP, connection, frame, now, before.nic, epoch)
         if verdict.stray:
             on_the_way = {"block": verdict.block, "action": Action.FORWARD}
             self._tell(ReportKind.STRAY, connection, frame, now, frame.nic, epoch, **on_the_way)

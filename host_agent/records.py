@@ -55,6 +55,7 @@ class ReportKind(IntEnum):
     DUE = 2  # the policy's threshold of bytes or of time was passed
     TRACE = 3  # any frame that a NIC handed over, while Team.trace is set; some may be missing
     CLOSED = 4  # an RST, or a SYN that uses the identifier again: see `by`
+    NEW_HOP = 6  # the frames of a connection of the host's come with another MAC
     FULL = 5  # a new connection got no record, for there was no room
 
 

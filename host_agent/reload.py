@@ -89,7 +89,8 @@ def move(plan: Plan, records: Records, hold: Hold) -> Steps:
     try:
         _set(records, plan.connection, record, stage=Stage.HELD)
         clock.lap("hold")
-        saved = yield Ask(plan.source, Message("save", _named(plan.connection, record)))
+        known = {"connection": plan.connection, "next_hop": record.peer_mac.hex()}
+        saved = yield Ask(plan.source, Message("save", known))
         clock.lap("save")
         if "error" in saved.fields:
             outcome.reason, outcome.code = saved.fields["error"], saved.fields.get("reason", "")
@@ -146,7 +147,7 @@ def _place(outcome: Outcome, record: Record, saved: Message, records: Records) -
     finally:
         os.close(channel)
     _set(records, plan.connection, record, stage=Stage.HELD)
-    answer = yield Ask(plan.source, Message("thaw", _named(plan.connection, record)))
+    answer = yield Ask(plan.source, Message("thaw", {"connection": plan.connection}))
     if "error" not in answer.fields:
         outcome.target = plan.source
 
@@ -165,10 +166,6 @@ def _release(outcome: Outcome, record: Record, records: Records, hold: Hold) -> 
     if outcome.target != HOST:
         yield Ask(outcome.target, Message("release", {"connection": connection}), reply=False)
     yield Ask(source, Message("discard", {"connection": connection}), reply=False)
-
-
-def _named(connection: Connection, record: Record) -> dict[str, Any]:
-    return {"connection": connection, "next_hop": record.peer_mac.hex()}
 
 
 def _at(record: Record, place: int) -> Record:

@@ -33,9 +33,7 @@ def ask_engines(peers: Mapping[int, EnginePeer], records: Records, other: Callab
     for place, connection in found.discard:
         peers[place].send(Message("discard", {"connection": connection}))
     for place, connection in found.thaw:
-        known = found.records.get(connection)
-        next_hop = known.peer_mac.hex() if known else bytes(6).hex()
-        peers[place].send(Message("thaw", {"id": 0, "connection": connection, "next_hop": next_hop}))
+        peers[place].send(Message("thaw", {"id": 0, "connection": connection}))
     return found
 
 

@@ -41,16 +41,26 @@ def tell_mtu(connection: Connection, mtu: int) -> None:
         if path_mtu(s, connection) <= mtu:
             return
         udp = struct.pack("!HHHH", s.getsockname()[1], _DISCARD, 8, 0)
-        quoted = _header(connection, socket.IPPROTO_UDP, len(udp), outward=True) + udp
-        if connection.ipv6:
-            body = struct.pack("!BBHI", 2, 0, 0, mtu) + quoted  # packet too big
-            pseudo = _address(connection, connection.src) + _address(connection, connection.dst)
-            checksum = _sum(pseudo + struct.pack("!II", len(body), socket.IPPROTO_ICMPV6) + body)
-        else:
-            body = struct.pack("!BBHHH", 3, 4, 0, 0, mtu) + quoted  # fragmentation needed
-            checksum = _sum(body)
-        protocol = socket.IPPROTO_ICMPV6 if connection.ipv6 else socket.IPPROTO_ICMP
-        _send(connection, protocol, body[:2] + struct.pack("!H", checksum) + body[4:])
+        _tell_icmp(connection, mtu, _header(connection, socket.IPPROTO_UDP, len(udp), outward=True) + udp)
+
+
+def tell_too_big(connection: Connection, mtu: int, seq: int) -> None:
+    """The same, of a segment of the connection itself: its TCP believes it if that is in flight, and sends it again in
+    smaller ones at once. Raises OSError."""
+    tcp = struct.pack("!HHIIBBHHH", connection.dport, connection.sport, seq, 0, 5 << 4, ACK, 0, 0, 0)
+    _tell_icmp(connection, mtu, _header(connection, socket.IPPROTO_TCP, len(tcp), outward=True) + tcp)
+
+
+def _tell_icmp(connection: Connection, mtu: int, quoted: bytes) -> None:
+    if connection.ipv6:
+        body = struct.pack("!BBHI", 2, 0, 0, mtu) + quoted  # packet too big
+        pseudo = _address(connection, connection.src) + _address(connection, connection.dst)
+        checksum = _sum(pseudo + struct.pack("!II", len(body), socket.IPPROTO_ICMPV6) + body)
+    else:
+        body = struct.pack("!BBHHH", 3, 4, 0, 0, mtu) + quoted  # fragmentation needed
+        checksum = _sum(body)
+    protocol = socket.IPPROTO_ICMPV6 if connection.ipv6 else socket.IPPROTO_ICMP
+    _send(connection, protocol, body[:2] + struct.pack("!H", checksum) + body[4:])
 
 
 def _send(connection: Connection, protocol: int, payload: bytes) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntFlag
@@ -24,7 +24,7 @@ from typing import Protocol
 
 from host_agent import kernel
 from host_agent.bpf import build
-from host_agent.connection import KEY, Connection, key_of
+from host_agent.connection import KEY, Connection, from_key, key_of
 from host_agent.decision import Stage
 from host_agent.records import Records, StaleRecord, Team
 
@@ -36,7 +36,8 @@ def hold_of(team: str) -> str:
 
 CAPACITY = 65536  # records
 
-_STEER = struct.Struct("=I6s6x5Q")
+_STEER = struct.Struct("=I6s6x6Q")
+_NEW_HOP = struct.Struct("=36s6s2x")
 _PORTS = struct.Struct("=II5Q")
 _ZERO = bytes(4)
 
@@ -57,6 +58,7 @@ class Steering(Protocol):
     def joined(self, connection: Connection) -> None: ...
     def ended(self, connection: Connection, *, answers: bool) -> None: ...
     def update(self, connections: Iterable[Connection], next_hop: bytes) -> None: ...
+    def next_hop(self, connection: Connection) -> bytes | None: ...
     def seen(self, connection: Connection) -> Seen | None: ...
 
 
@@ -90,6 +92,7 @@ class NicSteering:
         loaded = kernel.BpfObject(build.path("nic"))
         self._offloads = loaded.map("offloads", KEY.size, _STEER.size)
         self._nic = loaded.map("nic", 4, _PORTS.size)
+        self._new_hops = loaded.map("new_hops", 0, 0)
         self._nic.put(_ZERO, _PORTS.pack(socket.if_nametoindex(wire), socket.if_nametoindex(bus), 0, 0, 0, 0, 0))
         loaded.program("wire_out").attach(wire, kernel.EGRESS)
         loaded.program("wire_in").attach(wire, kernel.INGRESS)
@@ -110,7 +113,7 @@ class NicSteering:
 
     def joining(self, connection: Connection, next_hop: bytes) -> None:
         """next_hop: the 6-byte MAC its frames go to. Raises KernelError when the table is full."""
-        entry = _STEER.pack(Steer.BUS_IN | Steer.OUT, next_hop, 0, 0, 0, 0, 0)
+        entry = _STEER.pack(Steer.BUS_IN | Steer.OUT, next_hop, 0, 0, 0, 0, 0, 0)
         self._offloads.put(key_of(connection), entry)
 
     def joined(self, connection: Connection) -> None:
@@ -131,7 +134,20 @@ class NicSteering:
 
     def seen(self, connection: Connection) -> Seen | None:
         entry = self._offloads.get(key_of(connection))
-        return None if entry is None else Seen(*_STEER.unpack(entry)[2:])
+        return None if entry is None else Seen(*_STEER.unpack(entry)[2:7])
+
+    def next_hop(self, connection: Connection) -> bytes | None:
+        entry = self._offloads.get(key_of(connection))
+        return None if entry is None else bytes(_STEER.unpack(entry)[1])
+
+    def new_hops(self, take: Callable[[Connection, bytes], None]) -> kernel.RingBuffer:
+        """take(connection, MAC) is called from consume(), when a frame has taught another next hop."""
+
+        def sample(data: bytes) -> None:
+            key, mac = _NEW_HOP.unpack(data)
+            take(from_key(key), mac)
+
+        return kernel.RingBuffer(self._new_hops.fd, sample)
 
     def counts(self) -> NicCounts:
         data = self._nic.get(_ZERO)
@@ -192,6 +208,9 @@ class HostSteering:
 
     def update(self, connections: Iterable[Connection], next_hop: bytes) -> None:
         pass  # the host's own neighbour table sees to it
+
+    def next_hop(self, connection: Connection) -> bytes | None:
+        return None  # the records know
 
     def seen(self, connection: Connection) -> Seen | None:
         return None  # the records count for the host

@@ -33,8 +33,8 @@ enum { FIN = 0x01, SYN = 0x02, RST = 0x04, ACK = 0x10 };
 struct frame {
 	struct connection id;
 	__u32 seq, ack, payload; /* host byte order; bytes of TCP payload */
+	__u8 peer_mac[ETH_ALEN]; /* aligned for same_mac() */
 	__u8 flags;              /* the TCP flags byte */
-	__u8 peer_mac[ETH_ALEN];
 };
 
 struct ports_and_flags { /* the first 14 bytes of a TCP header (RFC 9293, 3.1) */
@@ -118,6 +118,11 @@ static __always_inline bool read_tcp(struct __sk_buff *skb, struct frame *f, boo
 static __always_inline bool opens(const struct frame *f)
 {
 	return (f->flags & (SYN | ACK | RST)) == SYN;
+}
+
+static __always_inline bool same_mac(const __u8 *a, const __u8 *b)
+{
+	return *(__u32 *)a == *(__u32 *)b && *(__u16 *)(a + 4) == *(__u16 *)(b + 4);
 }
 
 /* Counts from several CPUs at once. */

@@ -16,6 +16,7 @@
 
 #include <linux/if_packet.h>
 
+#define LEARN_EVERY 10000000 /* ns between two next hops that frames teach a connection */
 #define FROM_BUS 0xb05 /* skb->mark of a frame that only passes through, bus to wire */
 
 enum { WIRE_IN = 1, BUS_IN = 2, OUT = 4, ENDED = 8 }; /* steering.py: Steer */
@@ -26,6 +27,13 @@ struct steer {
 	__u8 pad[6];
 	__u64 frames_in, bytes_in, frames_out, bytes_out;
 	__u64 last_seen; /* CLOCK_MONOTONIC, ns, up to a tick of the kernel's old */
+	__u64 learned;   /* when it learned its next hop from a frame */
+};
+
+struct new_hop { /* what the engine is told when a frame teaches another next hop */
+	struct connection id;
+	__u8 next_hop[ETH_ALEN];
+	__u8 pad[2];
 };
 
 struct nic_ports {
@@ -48,10 +56,32 @@ struct {
 	__type(value, struct nic_ports);
 } nic SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 16);
+} new_hops SEC(".maps");
+
 static __always_inline struct nic_ports *ports(void)
 {
 	__u32 zero = 0;
 	return bpf_map_lookup_elem(&nic, &zero);
+}
+
+/* The neighbour is whoever brings the frames: a router whose MAC changes is answered at its new one. The engine is told,
+ * for other connections of this peer may be silent. Two routers that take turns do not keep everybody busy. */
+static __always_inline void learn(struct steer *s, struct frame *f, __u64 now)
+{
+	if (s->learned && now - s->learned < LEARN_EVERY)
+		return;
+	s->learned = now;
+	__builtin_memcpy(s->next_hop, f->peer_mac, ETH_ALEN);
+	struct new_hop *out = bpf_ringbuf_reserve(&new_hops, sizeof(*out), 0);
+	if (!out)
+		return;
+	__builtin_memcpy(&out->id, &f->id, sizeof(f->id));
+	__builtin_memcpy(out->next_hop, f->peer_mac, ETH_ALEN);
+	__builtin_memset(out->pad, 0, sizeof(out->pad));
+	bpf_ringbuf_submit(out, 0);
 }
 
 static __always_inline bool take(struct __sk_buff *skb, struct nic_ports *p, __u32 door)
@@ -69,11 +99,11 @@ static __always_inline bool take(struct __sk_buff *skb, struct nic_ports *p, __u
 			bpf_map_delete_elem(&offloads, &f.id);
 		return false;
 	}
-	/* The neighbour is whoever brings the frames: a router whose MAC changes is answered at its new one. */
-	__builtin_memcpy(s->next_hop, f.peer_mac, ETH_ALEN);
+	s->last_seen = bpf_ktime_get_coarse_ns();
+	if (!same_mac(s->next_hop, f.peer_mac))
+		learn(s, &f, s->last_seen);
 	add(&s->frames_in, 1);
 	add(&s->bytes_in, skb->len);
-	s->last_seen = bpf_ktime_get_coarse_ns();
 	add(&p->own_in, 1);
 	return true;
 }

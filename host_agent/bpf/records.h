@@ -17,7 +17,7 @@ enum block { BLOCK_404, BLOCK_408, BLOCK_412, BLOCK_414, BLOCKS };
 enum action { UP, FORWARD, HOLD }; /* decision.py: Action, in this order */
 enum closed_by { BY_PEER = 1, BY_HOST, BY_REUSE }; /* decision.py: By */
 enum fins { PEER_FIN = 1, HOST_FIN = 2, PEER_FIN_ACKED = 4, HOST_FIN_ACKED = 8 }; /* decision.py: Fins */
-enum report_kind { STRAY = 1, DUE, TRACE, CLOSED, FULL }; /* records.py: ReportKind */
+enum report_kind { STRAY = 1, DUE, TRACE, CLOSED, FULL, NEW_HOP }; /* records.py: ReportKind */
 enum { CLEAR, SET, KEEP }; /* what an assignment does to a flag */
 
 struct record {
@@ -33,7 +33,7 @@ struct record {
 	__u32 forwarded;                 /* strays of this epoch */
 	__u32 peer_fin, host_fin;        /* sequence numbers just behind the FINs */
 	__u64 created, last_seen;        /* CLOCK_MONOTONIC, ns; last_seen is up to a tick of the kernel's old */
-	__u64 reported;                  /* the last stray that was told */
+	__u64 reported;                  /* the last stray that was told, or next hop */
 	__u64 first_stray;               /* of this epoch */
 	__u64 packets, bytes;            /* from the peer, as far as they came this way */
 	__u64 bytes_out;                 /* from the host's TCP */

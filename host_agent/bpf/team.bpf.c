@@ -147,6 +147,22 @@ static __always_inline bool stray_is_told(struct team *t, struct record *r)
 	return true;
 }
 
+/* Of the host's connections it is told, for NICs may have silent ones of the same peer; a NIC tells of its own. Two
+ * routers that take turns do not keep the agent busy: it is only learned when it can be told. */
+static __always_inline void learn_hop(struct team *t, struct frame *f, struct record *r)
+{
+	if (!r->offloaded) {
+		__u64 now = bpf_ktime_get_ns();
+
+		if (now - r->reported < t->report_every)
+			return;
+		r->reported = now;
+	}
+	__builtin_memcpy(r->peer_mac, f->peer_mac, ETH_ALEN);
+	if (!r->offloaded)
+		tell(f, r->nic, (struct told){.kind = NEW_HOP, .epoch = r->epoch});
+}
+
 static __always_inline int to_bus(struct team *t, __u32 nic)
 {
 	return nic < MAX_NICS ? bpf_redirect(t->bus[nic], 0) : TC_ACT_SHOT;
@@ -202,7 +218,8 @@ SEC("tc") int bus_in(struct __sk_buff *skb)
 	add(&r->packets, 1);
 	add(&r->bytes, skb->len);
 	r->last_seen = bpf_ktime_get_coarse_ns(); /* reading the exact clock takes as long as reading the headers */
-	__builtin_memcpy(r->peer_mac, f.peer_mac, ETH_ALEN);
+	if (!same_mac(r->peer_mac, f.peer_mac))
+		learn_hop(t, &f, r);
 	if (r->nic == nic) { /* 406, 408: where the record says */
 		block = BLOCK_408;
 	} else if (!r->offloaded) { /* 410, 412: the host has it; learn the NIC */

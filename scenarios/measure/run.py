@@ -19,6 +19,9 @@ def run(events: Sequence[Event], faults: Sequence[Fault]) -> dict[str, Any]:
         "records_compared": sum(event["connections"] for event in events if event["event"] == "records_checked"),
         "record_differences": _differences(events),
         "agent_rebuilt_ms": _rebuilt(events),
+        "neighbour_changes": sum(
+            event["event"] == "neighbour" and event["who"].startswith("agent") for event in events
+        ),
         "aged": sum(event["event"] == "aged" for event in events),
         "faults": len({fault.t for fault in faults}),
         "longest_detection_ms": _longest_detection(faults),

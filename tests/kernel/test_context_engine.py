@@ -38,7 +38,7 @@ def test_frozen_and_thawed_it_goes_on(world: World, family: int) -> None:
         assert states(world, "host") == ["frozen"]
         assert context.received.startswith(held.frozen[1])
         world.settle(0.001)
-        world.engines["host"].thaw(world.connection, MAC)
+        world.engines["host"].thaw(world.connection)
         assert states(world, "host") == ["live"]
         world.step()
     world.app_end.to_send = world.peer_end.to_send = 0
@@ -54,7 +54,7 @@ def test_a_frozen_connection_says_nothing_and_hears_nothing(world: World) -> Non
     both_send(world, 10_000)
     world.settle()
     assert (world.peer_end.got_bytes, world.app_end.got_bytes) == before
-    world.engines["host"].thaw(world.connection, MAC)
+    world.engines["host"].thaw(world.connection)
     finish(world)
 
 
@@ -74,11 +74,11 @@ def test_saved_again_it_is_the_same(world: World) -> None:
 def test_only_what_is_frozen_is_thawed_or_discarded(world: World) -> None:
     connection = world.connect(socket.AF_INET)
     with pytest.raises(Refused, match="no such frozen"):
-        world.engines["host"].thaw(connection, MAC)
+        world.engines["host"].thaw(connection)
     world.engines["host"].discard(connection)
     assert states(world, "host") == ["live"]
     with pytest.raises(Refused, match="no such frozen"):
-        world.engines["nic0"].thaw(connection, MAC)
+        world.engines["nic0"].thaw(connection)
     world.engines["nic0"].discard(connection)
     with pytest.raises(repair.CannotMove, match="no such connection"):
         world.engines["nic0"].save(connection, MAC)
@@ -135,7 +135,7 @@ def test_refused_for_a_reason_and_thawed(world: World, family: int) -> None:
         assert refusal(world, "nic0", Context.unpack(packed).__class__.unpack(packed).pack()[:0], channel) == "context"
     assert states(world, "nic0") == []
     os.close(channel)
-    world.engines["host"].thaw(connection, MAC)
+    world.engines["host"].thaw(connection)
     finish(world)
 
 
@@ -156,7 +156,7 @@ def test_full(world: World) -> None:
 def test_what_lives_here_is_not_overwritten(world: World) -> None:
     connection = world.connect(socket.AF_INET)
     packed, channel = peek(world).pack(), os.dup(0)
-    world.engines["host"].thaw(connection, MAC)
+    world.engines["host"].thaw(connection)
     assert refusal(world, "host", packed, channel) == "context"
     os.close(channel)
     finish(world)
@@ -174,7 +174,7 @@ def test_more_in_flight_than_a_first_window_is_not_sent_again_at_once(world: Wor
         assert len(peek(world).sent) == 13_000
         world.move("nic0", resend=True)
         assert len(peek(world).sent) == 13_000
-        world.engines["nic0"].thaw(world.connection, MAC)
+        world.engines["nic0"].thaw(world.connection)
         finish(world)
     finally:
         with world.spaces["nic0"].inside():

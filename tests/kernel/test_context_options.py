@@ -193,7 +193,7 @@ def test_a_path_of_its_own(world: World, family: int) -> None:
     connection = world.connect(family)
     world.move("nic0")
     with world.spaces["nic0"].inside():
-        world.engines["nic0"].update(None, connection.src, MAC, 1300)
+        world.engines["nic0"].new_mtu(connection.src, 1300)
     world.app_end.to_send = 100_000
     world.until(lambda: world.peer_end.got_bytes == 100_000)
     assert peek(world).mtu == 1300
@@ -202,6 +202,36 @@ def test_a_path_of_its_own(world: World, family: int) -> None:
     world.move("host")
     world.app_end.to_send = 100_000
     world.until(lambda: world.peer_end.got_bytes == 200_000)
+    assert world.longest_out <= 1300
+    finish(world)
+
+
+def sequence_number(packet: bytes) -> int:
+    start = (packet[0] & 15) * 4 if packet[0] >> 4 == 4 else 40
+    return int.from_bytes(packet[start + 4 : start + 8])
+
+
+@FAMILIES
+def test_a_router_finds_a_segment_too_big(world: World, family: int) -> None:
+    """It says so to the team's address, and some NIC hands that to the host. Told to the NIC of the connection, the
+    segments go again at once, smaller; not if the message quotes what was not sent."""
+    connection = world.connect(family)
+    world.move("nic0")
+    world.pass_out, world.app_end.to_send = False, 5000
+    world.settle()
+    lost = [packet for packet in world.waiting_out if len(packet) > 1300]
+    assert lost
+    seq = sequence_number(lost[0])
+    with world.spaces["nic0"].inside():
+        assert not world.engines["nic0"].too_big(connection, 1300, (seq - 10_000_000) % 2**32)
+        world.waiting_out.clear()
+        assert world.engines["nic0"].too_big(connection, 1300, seq)
+    world.settle(0.001)
+    again = [packet for packet in world.waiting_out if sequence_number(packet) == seq]
+    assert again
+    assert max(len(packet) for packet in again) <= 1300
+    world.pass_out = True
+    world.until(lambda: world.peer_end.got_bytes == 5000)
     assert world.longest_out <= 1300
     finish(world)
 

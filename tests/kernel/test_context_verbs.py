@@ -100,7 +100,7 @@ def test_an_agent_that_dies_in_the_middle_loses_nothing(talk: Conversation, worl
     talk.connect()
     found = talk.ask("query").fields["connections"]
     assert [(one["connection"], one["state"]) for one in found] == [(list(world.connection), "frozen")]
-    assert "error" not in talk.ask("thaw", connection=world.connection, next_hop=MAC.hex()).fields
+    assert "error" not in talk.ask("thaw", connection=world.connection).fields
     assert [one["state"] for one in talk.ask("query").fields["connections"]] == ["live"]
     talk.link.close()
     finish_there(world)
@@ -143,10 +143,13 @@ def test_statistics_and_update(talk: Conversation, world: World) -> None:
     (one,) = talk.ask("statistics").fields["connections"]
     assert (one["connection"], one["bytes_in"], one["bytes_out"]) == (list(world.connection), 10_000, 10_000)
     hop = "0200000000bb"
-    talk.tell("update", connection=None, src=world.connection.src, next_hop=hop)
-    talk.tell("update", connection=world.connection, src=None, next_hop=hop, mtu=1400)
-    talk.tell("update", connection=None, src="10.9.9.9", next_hop=hop)
-    assert world.doors["nic0"].log[-3:] == [f"update 1 {hop}", f"update 1 {hop}", f"update 0 {hop}"]
+    talk.tell("update", src=world.connection.src, next_hop=hop)
+    talk.tell("update", connection=world.connection, next_hop=hop)
+    talk.tell("update", src="10.9.9.9", next_hop=MAC.hex())
+    talk.tell("update", src="10.9.9.9", was=hop, next_hop=MAC.hex())
+    talk.tell("update", src="10.9.9.9", was=hop, next_hop=MAC.hex())  # nobody's by now
+    told = [f"update 1 {hop}", f"update 1 {hop}", *(f"update {n} {MAC.hex()}" for n in (0, 1, 0))]
+    assert world.doors["nic0"].log[-5:] == told
     talk.tell("invalidate", connection=world.connection)
     assert talk.ask("query").fields["connections"] == []
 
@@ -158,9 +161,9 @@ def test_a_refusal_brings_the_channel_back(talk: Conversation, world: World) -> 
     assert answer.fields["reason"] == "feature:ipv6"
     assert answer.channel is not None
     os.close(answer.channel)
-    assert talk.ask("thaw", connection=connection, next_hop=MAC.hex()).fields["reason"] == "context"
+    assert talk.ask("thaw", connection=connection).fields["reason"] == "context"
     assert "no such connection" in talk.ask("save", connection=connection, next_hop=MAC.hex()).fields["error"]
-    world.engines["host"].thaw(connection, MAC)
+    world.engines["host"].thaw(connection)
     finish(world)
 
 
@@ -179,11 +182,14 @@ def test_another_version_is_not_served(talk: Conversation, version: Any, capsys:
         ("save", {"id": 1, "connection": ["10.0.0.1"], "next_hop": "020000000001"}),
         ("save", {"id": 1, "connection": ["10.0.0.1", 70000, "10.0.0.2", 1], "next_hop": "020000000001"}),
         ("save", {"id": 1, "connection": ["x", 1, "y", 2], "next_hop": "020000000001"}),
-        ("thaw", {"id": 1, "connection": ["10.0.0.1", 1, "10.0.0.2", 2], "next_hop": "02"}),
+        ("save", {"id": 1, "connection": ["10.0.0.1", 1, "10.0.0.2", 2], "next_hop": "02"}),
+        ("thaw", {"id": 1, "connection": ["10.0.0.1", 1, "10.0.0.2"]}),
         ("restore", {"id": 1, "resend": False, "probe": False}),
         ("restore", {"id": 1}),
         ("release", {"connection": 5}),
-        ("update", {"connection": None, "src": "10.0.0.1", "next_hop": "zz"}),
+        ("update", {"src": "10.0.0.1", "next_hop": "zz"}),
+        ("update", {"src": "10.0.0.1", "next_hop": "020000000001", "was": "02"}),
+        ("update", {"connection": ["10.0.0.1", 1, "10.0.0.2", 2], "mtu": 1400}),
         ("query", {}),
         ("dance", {}),
     ],

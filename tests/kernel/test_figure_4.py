@@ -135,7 +135,7 @@ def vectors(draw: st.DrawFn, door: str = "bus_in") -> Vector:
         flags=draw(st.one_of(flags, st.integers(0, 255))),
         payload=payload,
         options=options,
-        mac=draw(st.binary(min_size=6, max_size=6)),
+        mac=draw(st.one_of(st.just(record.peer_mac if record else bytes(6)), st.binary(min_size=6, max_size=6))),
         seq=seq,
         ack=ack,
         door=door,

@@ -12,13 +12,14 @@ from host_agent.decision import ACK, SYN, Action, Block, Fins, Frame, Record, St
 from host_agent.plain_records import PlainRecords
 from host_agent.records import MAX_NICS, Report, ReportKind, StaleRecord, Team, Threshold
 from tests.kernel.frame_path import FramePath
-from tests.kernel.frames import REDIRECT, V4, V6, map_sizes, segment
+from tests.kernel.frames import PEER_MAC, REDIRECT, V4, V6, map_sizes, segment
 
 pytestmark = pytest.mark.kernel
 
 SECOND = 10**9
 NICS = st.integers(0, MAX_NICS - 1)
 HERE, THERE = Record(2, epoch=7), Record(5, epoch=7)  # frames come in by NIC 2
+KNOWN = replace(HERE, peer_mac=bytes.fromhex(PEER_MAC.replace(":", "")))
 ON, CLOSING = {"offloaded": True}, {"closing": True}
 
 
@@ -162,11 +163,11 @@ def test_a_service_has_its_own_threshold(empty: FramePath) -> None:
     web, ssh, odd = V4, V4._replace(dport=22), V4._replace(sport=22)
     empty.records.set_service(22, Threshold(after_bytes=0))
     for connection in (web, ssh, odd):
-        empty.records.put(connection, HERE)
+        empty.records.put(connection, KNOWN)
         empty.bus_in(segment(connection), 2)
     assert [(r.kind, r.connection) for r in empty.reports()] == [(ReportKind.DUE, ssh)]
     empty.records.set_service(22, None)
-    empty.records.put(ssh, HERE)
+    empty.records.put(ssh, KNOWN)
     empty.bus_in(segment(ssh), 2)
     assert empty.reports() == []
 

@@ -192,6 +192,24 @@ def test_a_neighbour_whose_mac_changes_is_answered_at_its_new_one(nic: Nic, conn
     assert nic.left_by("wirep") == [NEXT_HOP + answer[6:], there]
 
 
+def test_what_a_frame_teaches_is_told_once(nic: Nic) -> None:
+    """For other connections of that peer may be silent, here and in other NICs."""
+    told: list[tuple[Connection, bytes]] = []
+    ring = nic.steering.new_hops(lambda connection, mac: told.append((connection, mac)))
+    for connection in (V4, V6):
+        nic.stage(connection, "joined")
+        nic("wire_in", segment(connection, mac=ROUTER))
+    ring.consume()
+    assert told == []
+    for _ in range(2):
+        nic("wire_in", segment(V4, mac="02:00:00:00:bb:03"))
+    nic("wire_in", segment(V4, mac=ROUTER))  # two routers that take turns are not followed frame by frame
+    ring.consume()
+    assert told == [(V4, bytes.fromhex("02000000bb03"))]
+    assert nic.steering.next_hop(V4) == told[0][1]
+    assert (nic.steering.next_hop(V6), nic.steering.next_hop(V4._replace(sport=1))) == (NEXT_HOP, None)
+
+
 def test_a_new_neighbour(nic: Nic) -> None:
     """For those connections only that are named and here; nothing is counted anew."""
     other = V4._replace(sport=1)
@@ -215,10 +233,10 @@ def test_the_entry_counts_frames_and_bytes(nic: Nic) -> None:
     inward, outward = segment(V4, payload=b"x" * 100, mac=ROUTER), segment(V4, payload=b"y", outbound=True)
     for door, frame in (("wire_in", inward), ("bus_in", inward), ("out", outward)):
         nic(door, frame)
-    _, hop, *counted, _ = steering._STEER.unpack(nic.steering._offloads.get(steering.key_of(V4)))
+    _, hop, *counted, _, _ = steering._STEER.unpack(nic.steering._offloads.get(steering.key_of(V4)))
     assert (hop, counted) == (NEXT_HOP, [2, 2 * len(inward), 1, len(outward)])
     nic.steering.leaving(V4)
-    _, hop, *still, _ = steering._STEER.unpack(nic.steering._offloads.get(steering.key_of(V4)))
+    _, hop, *still, _, _ = steering._STEER.unpack(nic.steering._offloads.get(steering.key_of(V4)))
     assert (hop, still) == (NEXT_HOP, counted)
 
 

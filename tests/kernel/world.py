@@ -105,6 +105,9 @@ class Doors:
     def update(self, connections: Iterable[Connection], next_hop: bytes) -> None:
         self.log.append(f"update {len(list(connections))} {next_hop.hex()}")
 
+    def next_hop(self, connection: Connection) -> bytes | None:
+        return None
+
     def seen(self, connection: Connection) -> Seen | None:
         return None
 

@@ -42,6 +42,7 @@ PURE = (
     "host_agent.context",
     "host_agent.decision",
     "host_agent.limits",
+    "host_agent.paths",
     "host_agent.statistics",
     "host_agent.team",
     "scenarios.configs",

@@ -30,8 +30,9 @@ NEVER = 2**64 - 1
 
 
 def decide(record: Record | None, nic: int, flags: int = ACK, *, offload_after=NEVER, report_every=0) -> Verdict:
-    frame = Frame(nic, 100, flags, MAC)
-    return figure_4(record, frame, NOW, offload_after=offload_after, report_every=report_every)
+    """The peer's MAC is the one on record."""
+    frame, known = Frame(nic, 100, flags, MAC), record and replace(record, peer_mac=MAC)
+    return figure_4(known, frame, NOW, offload_after=offload_after, report_every=report_every)
 
 
 def counted(record: Record, **changes) -> Record:
@@ -47,6 +48,34 @@ def test_402_404_no_record_makes_one_with_the_receiving_nic_and_passes_up() -> N
 
 def test_402_404_an_rst_starts_no_connection() -> None:
     assert decide(None, 3, RST | ACK) == Verdict(Block.NEW, Action.UP, None)
+
+
+NEW_MAC = b"\2\0\0\0\1\2"
+
+
+@pytest.mark.parametrize("nic", [3, 5])
+def test_a_new_next_hop_of_a_connection_of_the_hosts_is_learned_and_told(nic: int) -> None:
+    """NICs may have silent connections of the same peer."""
+    record = Record(3, peer_mac=MAC, reported=NOW - 10)
+    frame = Frame(nic, 100, ACK, NEW_MAC)
+    verdict = figure_4(record, frame, NOW, offload_after=NEVER, report_every=10)
+    assert verdict.new_hop
+    assert (verdict.record.peer_mac, verdict.record.reported) == (NEW_MAC, NOW)
+
+
+def test_it_is_learned_only_when_it_can_be_told() -> None:
+    """So that the next frame tells it; two routers that take turns do not keep the agent busy."""
+    record = Record(3, peer_mac=MAC, reported=NOW - 9)
+    verdict = figure_4(record, Frame(3, 100, ACK, NEW_MAC), NOW, offload_after=NEVER, report_every=10)
+    assert not verdict.new_hop
+    assert (verdict.record.peer_mac, verdict.record.reported) == (MAC, NOW - 9)
+
+
+def test_the_next_hop_of_an_offloaded_connection_is_its_nics_to_tell() -> None:
+    record = Record(3, offloaded=True, peer_mac=MAC)
+    verdict = figure_4(record, Frame(5, 100, ACK, NEW_MAC), NOW, offload_after=NEVER, report_every=0)
+    assert not verdict.new_hop
+    assert verdict.record.peer_mac == NEW_MAC
 
 
 def test_406_408_the_same_nic_passes_up() -> None:

@@ -209,7 +209,9 @@ def test_the_run_itself():
         "records_compared": 0,
         "record_differences": None,
         "agent_rebuilt_ms": None,
+        "neighbour_changes": 0,
         "aged": 0,
+        "neighbour_changes": 0,
         "faults": 0,
         "longest_detection_ms": None,
     }
