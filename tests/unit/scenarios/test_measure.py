@@ -211,7 +211,6 @@ def test_the_run_itself():
         "agent_rebuilt_ms": None,
         "neighbour_changes": 0,
         "aged": 0,
-        "neighbour_changes": 0,
         "faults": 0,
         "longest_detection_ms": None,
     }
