@@ -244,7 +244,9 @@ class Custody:
         elif outcome.moved:
             self._moved(outcome, track)
             facts |= {"to": self._team.name(outcome.target), **_describe(outcome)}
-            emit(self._config.name, "move", **facts, host_tcp_segments=kernel.tcp_in_segments())
+            if outcome.kind == "offload":  # reading it takes a fifth of a move's time
+                facts |= {"host_tcp_segments": kernel.tcp_in_segments()}
+            emit(self._config.name, "move", **facts)
         else:
             emit(self._config.name, "refused", **facts, reason=outcome.code or "state", error=outcome.reason)
             self._refused(outcome)

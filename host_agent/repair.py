@@ -25,7 +25,7 @@ import socket
 import struct
 import time
 from contextlib import suppress
-from dataclasses import astuple, replace
+from dataclasses import replace
 
 from host_agent import segment
 from host_agent.connection import Connection
@@ -242,7 +242,7 @@ def restore(c: Context) -> socket.socket:
         s.setsockopt(_TCP, TCP_REPAIR_OPTIONS, options)
         if c.timestamp is not None:
             s.setsockopt(_TCP, TCP_TIMESTAMP, struct.pack("=I", c.timestamp))
-        for where, value in zip(_places(c.connection), astuple(c.options), strict=True):
+        for where, value in zip(_places(c.connection), vars(c.options).values(), strict=True):
             s.setsockopt(*where, value)
         s.setsockopt(_TCP, socket.TCP_CONGESTION, c.congestion.encode())
         _fill(s, RECV_QUEUE, c.received)
@@ -325,7 +325,7 @@ def _tell(s: socket.socket, c: Context, flags: int, seq: int, ack: int, expected
 
 
 def _set_window(s: socket.socket, w: Window) -> None:
-    s.setsockopt(_TCP, TCP_REPAIR_WINDOW, _WINDOW.pack(*astuple(w)))
+    s.setsockopt(_TCP, TCP_REPAIR_WINDOW, _WINDOW.pack(*vars(w).values()))
 
 
 def _numbers(s: socket.socket) -> tuple[int, int, int, int, int]:

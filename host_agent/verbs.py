@@ -55,9 +55,7 @@ class Link:
         header: dict[str, Any] = {"verb": message.verb, "channel": message.channel is not None}
         fields, body = json.dumps(message.fields).encode(), message.body
         if len(fields) > INLINE:
-            header["fields"], body = len(fields), fields + body
-        else:
-            header |= message.fields
+            header["fields"], body, fields = len(fields), fields + body, b"{}"
         if len(body) > INLINE:
             try:
                 memory = _written(body)
@@ -67,7 +65,9 @@ class Link:
                 raise PeerGone(f"sending: {error.strerror}") from None
             fds.append(memory)
             header["size"], body = len(body), b""
-        self._waiting.append((json.dumps(header).encode() + b"\0" + body, fds))
+        # One object of both, and nothing is written as JSON twice: it is half the cost of a message.
+        head = json.dumps(header).encode()[:-1] + (b", " + fields[1:] if len(fields) > 2 else b"}")
+        self._waiting.append((head + b"\0" + body, fds))
         self.flush()
 
     def flush(self) -> bool:
