@@ -27,7 +27,7 @@ from ryu.base import app_manager
 from ryu.controller import ofp_event
 from ryu.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
 
-from controller import api, openflow
+from controller import api, openflow, tracking
 from controller.commands import Commands
 from controller.config import Config
 from controller.events import emit
@@ -46,6 +46,10 @@ class Controller(app_manager.RyuApp):
         super().__init__(*args, **kwargs)
         self.links = {dpid: Link(switch, config.cookies[dpid]) for dpid, switch in config.switches.items()}
         self.commands = Commands(self.links.values())
+        self._ways = config.ways
+        if self._ways:
+            for link in self.links.values():
+                link.on_change = self._track
 
     @set_ev_cls(ofp_event.EventOFPPortDescStatsReply, CONFIG_DISPATCHER)
     def ports_described(self, ev: Any) -> None:
@@ -114,6 +118,12 @@ class Controller(app_manager.RyuApp):
         """The switch keeps its flows (fail_mode=secure) and forwards by them."""
         if (link := self._link(ev.datapath)) is not None:
             link.lost()
+
+    def _track(self) -> None:
+        """Members that lead to another switch are used while that has somebody to give the frames to."""
+        links = {link.switch.name: link for link in self.links.values()}
+        for way, somewhere in list(tracking.due({name: link.switch for name, link in links.items()}, self._ways)):
+            links[way.switch].led(way.port, somewhere)
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """One API request. Raises ValueError with one line for a person."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from controller.lag import Lag
 from controller.policies import POLICIES
 from controller.rebalance import MAX_MEMBERS, REBALANCE
 from controller.switch import Switch, Timing
+from controller.tracking import Way
 
 _DEFAULTS: dict[str, object] = {
     **{"hash": "layer3+4", "seed": 0, "rebalance": "modulo"},
@@ -26,6 +27,7 @@ _DEFAULTS: dict[str, object] = {
 }
 _LAG_DEFAULTS: dict[str, object] = {
     **{"lacp": "off", "lacp_rate": "fast", "min_links": 1, "probe_s": None, "system": None, "key": None},
+    "beyond": None,
 }
 _FORM_OF_FLOWS = 2  # counts up when `pipeline` makes other flows of the same configuration
 _LONGEST_S = 3600.0
@@ -43,6 +45,7 @@ class Config:
     """`switches` maps a datapath id to its switch, which has no ports yet; `cookies` to what marks its flows.
 
     The cookie is a digest of the switch's part of the configuration: flows that carry it were made for the same.
+    `ways` are the members that lead to another switch.
     """
 
     host: str
@@ -50,6 +53,7 @@ class Config:
     socket: str
     switches: dict[int, Switch]
     cookies: dict[int, int]
+    ways: list[Way] = field(default_factory=list)
 
 
 def load(path: str) -> Config:
@@ -86,7 +90,25 @@ def parse(document: object) -> Config:
         cookies[dpid] = _digest({key: value for key, value in keys.items() if key not in Timing._fields})
     if not switches:
         raise ConfigError("switches: at least one is needed")
-    return Config(host.strip("[]"), int(port), _text(top["socket"], "socket"), switches, cookies)
+    ways = _ways(top["switches"], {switch.name: switch for switch in switches.values()})
+    return Config(host.strip("[]"), int(port), _text(top["socket"], "socket"), switches, cookies, ways)
+
+
+def _ways(items: list[dict[str, Any]], switches: dict[str, Switch]) -> list[Way]:
+    """A LAG's `beyond` names, for each of its ports, the switch that it leads to."""
+    ways: list[Way] = []
+    for i, item in enumerate(items):
+        for k, lag in enumerate(item["lags"]):
+            where, beyond = f"switches[{i}].lags[{k}].beyond", lag.get("beyond")
+            if beyond is None:
+                continue
+            if len(_list(beyond, where)) != len(lag["ports"]):
+                raise ConfigError(f"{where}: expected {len(lag['ports'])} switches, one for each port")
+            for port, to in zip(lag["ports"], beyond, strict=True):
+                if to not in switches or to == item["name"] or lag["name"] not in switches[to].lags:
+                    raise ConfigError(f"{where}: {to!r} is no other switch with a LAG {lag['name']!r}")
+                ways.append(Way(item["name"], lag["name"], port, to))
+    return ways
 
 
 def _digest(keys: dict[str, Any]) -> int:

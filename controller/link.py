@@ -32,6 +32,8 @@ class Link:
         self._waiting: dict[int, tuple[list[Any], Done]] = {}
         self._later: list[Change] = []
         self._alarm: Any = None
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when the switch's state has changed."""
 
     # ------------------------------------------------------------------------------------- the connection
 
@@ -67,6 +69,7 @@ class Link:
         self._send(changes, then=done, wipe=found is None)
         self._emit_news()
         self._set_alarm()
+        self.on_change()
 
     def answered(self, xid: int, body: list[Any], more: bool) -> None:
         """A barrier's or a question's answer; with `more`, a part of it."""
@@ -110,6 +113,10 @@ class Link:
         if was != up:
             emit("port", switch=self.switch.name, port=number, up=up)
 
+    def led(self, port: int, somewhere: bool) -> None:
+        """The switch that this member leads to can pass frames on, or no longer."""
+        self._do(lambda now: self.switch.led(port, somewhere, now))
+
     def learned(self, port: int, mac: str) -> None:
         """A frame of that station came in there."""
         if self._met and (changes := self.switch.learned(port, mac)):
@@ -147,6 +154,7 @@ class Link:
             eventlet.spawn_n(self._send_later)
         self._emit_news()
         self._set_alarm()
+        self.on_change()
 
     def _send_later(self) -> None:
         later, self._later = self._later, []

@@ -39,7 +39,8 @@ class Switch:
         self.timing = timing
         self.met_with = self.lags
         """The LAGs as they were, or as the switch had them, when it was met last."""
-        self._known = False  # whether this process has ever met the switch
+        self.known = False  # whether this process has ever met the switch
+        self.nowhere: set[int] = set()  # members that lead to a switch which could not pass on what it gets
         self._hold = HoldDown(timing.updelay_s, timing.downdelay_s)
         self._fit: set[int] = set()  # ports that nothing keeps from carrying frames, but for a hold-down
         self._fill_due: dict[str, float] = {}
@@ -53,11 +54,11 @@ class Switch:
         At the first meeting they also tell the state: members in no bucket then have to come up like any other.
         """
         found = found or {}
-        recovering = bool(found) and not self._known
+        recovering = bool(found) and not self.known
         if recovering:
             self.places = recover.stations(self.lags.values(), found)
             self.lags = {name: recover.lag_as_found(lag, found) for name, lag in self.lags.items()}
-        self._known = True
+        self.known = True
         self.met_with = dict(self.lags)
         self.ports = dict(ports)
         for lag in self.lags.values():
@@ -120,11 +121,18 @@ class Switch:
             return None
         if not self.ports.get(port):
             return "carrier"
+        if port in self.nowhere:
+            return "beyond"
         if (why := self.ends[lag.name].why_not(port)) is not None:
             return why
         if port in lag.drained:
             return "drained"
         return "min_links" if port in self._hold.usable else "updelay"
+
+    def led(self, port: int, somewhere: bool, now: float = 0.0) -> list[Change]:
+        """The switch that this member leads to can pass frames on to the LAG's own members, or no longer."""
+        self.nowhere ^= {port} & self.nowhere if somewhere else {port} - self.nowhere
+        return self._settle(self._lag_of_port[port], now)
 
     def tick(self, now: float) -> list[Change]:
         """What is due by now: timers of LACP, probes, the end of a hold-down, a bucket for a returned member."""
@@ -226,9 +234,9 @@ class Switch:
         end.run(now)
 
     def _allows(self, port: int) -> bool:
-        """Neither LACP nor a probe keeps the port from carrying frames."""
+        """Neither LACP nor a probe nor what is beyond it keeps the port from carrying frames."""
         name = self._lag_of_port.get(port)
-        return name is None or self.ends[name].why_not(port) is None
+        return port not in self.nowhere and (name is None or self.ends[name].why_not(port) is None)
 
     def _change(self, lag: Lag, now: float = 0.0) -> list[Change]:
         if lag is self.lags[lag.name]:

@@ -77,7 +77,7 @@ class Bench:
         self._start_agents()
         for team in self.topology.teams:
             self.await_event(configs.agent_name(team, self.topology), "ready")
-        self.await_event("controller", "switch_ready")
+        self.await_(self.switches_ready, "all switches to have their flows")
         for nic in self.topology.nics:
             self.await_event(nic.name, "seen by the agent")
         if self.scenario.network.lacp != "off" or self.scenario.network.probe is not None:
@@ -195,6 +195,8 @@ class Bench:
         events = self._tail.read()
         for event in events:
             self._seen.add((event["who"], event["event"]))
+            if event["event"] == "switch_ready":
+                self._seen.add((event["switch"], "switch_ready"))
             if event["event"] == "link" and event["who"].startswith("agent") and event["up"]:
                 self._seen.add((event["nic"], "seen by the agent"))
             if event["event"] == "member" and event["who"].startswith("agent") and event["usable"]:
@@ -277,17 +279,19 @@ class Bench:
         return any(self.children.running(_client(name)) for name in self.scenario.traffic)
 
     def rehash(self, name: str, nic: str) -> None:
-        """Make the switch send live connections by another member from now on. Raises LocalError."""
-        one, team = self.topology.nic(nic), self.topology.team_of(nic)
-        request: dict[str, object] = {"do": "move", "switch": one.switch, "lag": team.name, "port": one.port_no}
-        for src, sport, dst, dport in self.known.connections.get(name, ()):
-            local.ask(self.controller, request | {"src": src, "sport": sport, "dst": dst, "dport": dport})
+        """Make the switches send live connections by another member from now on. Raises LocalError."""
+        team = self.topology.team_of(nic)
+        for switch, port in self.topology.way_to(self.topology.nic(nic)):
+            request: dict[str, object] = {"do": "move", "switch": switch, "lag": team.name, "port": port}
+            for src, sport, dst, dport in self.known.connections.get(name, ()):
+                local.ask(self.controller, request | {"src": src, "sport": sport, "dst": dst, "dport": dport})
 
-    def set_switch(self, words: Mapping[str, object]) -> None:
+    def set_switch(self, words: Mapping[str, Any]) -> None:
         """Other settings of every LAG from now on: hash, seed, rebalance. Raises LocalError."""
         for team in self.topology.teams:
-            for switch in sorted({nic.switch for nic in team.nics}):
-                local.ask(self.controller, {"do": "set", "switch": switch, "lag": team.name, **words})
+            for switch in sorted({switch for nic in team.nics for switch, _ in self.topology.way_to(nic)}):
+                own = {"seed": configs.seed_at(self.topology, switch, words["seed"])} if "seed" in words else {}
+                local.ask(self.controller, {"do": "set", "switch": switch, "lag": team.name, **words, **own})
 
     def use_member(self, nic: str, use: bool) -> None:
         """Let the switch use this member of its LAG, or not. Raises LocalError."""
@@ -317,6 +321,8 @@ class Bench:
         self.look()
         self.children.kill(who)
         self._seen = {(process, event) for process, event in self._seen if process != who}
+        if who == "controller":
+            self.forget_switches()
         # A socket that nobody listens to any more would keep the next one from listening there.
         (self.run_dir / f"{who}.sock").unlink(missing_ok=True)
 
@@ -329,10 +335,14 @@ class Bench:
         """Whether that process has emitted that event since it was last started."""
         return (who, event) in self._seen
 
-    def forget(self, who: str, event: str) -> None:
-        """That event counts no longer; `seen` and `await_event` wait for the next one. Raises RunError."""
+    def switches_ready(self) -> bool:
+        """Whether every switch has its flows from the controller."""
+        return all((switch.name, "switch_ready") in self._seen for switch in self.topology.switches)
+
+    def forget_switches(self) -> None:
+        """That they had their flows counts no longer. Raises RunError."""
         self.look()
-        self._seen.discard((who, event))
+        self._seen -= {(switch.name, "switch_ready") for switch in self.topology.switches}
 
     def start_flood(self, who: str, client: str, service: str, rate: float, seconds: float) -> None:
         """SYNs from that client to that service. Raises RunError."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scenarios.schema import OffloadAfter, Scenario, Traffic
-from topologies.model import Team, Topology
+from topologies.model import Switch, Team, Topology
 
 Document = dict[str, Any]
 
@@ -29,7 +29,7 @@ def described(topology: Topology) -> dict[str, Any]:
     """What is connected to what, for whoever reads the run's events: node → switch."""
     return {
         "server": topology.server,
-        "switches": [topology.switch.name],
+        "switches": [switch.name for switch in topology.switches],
         "teams": {team.name: {nic.name: nic.switch for nic in team.nics} for team in topology.teams},
         "clients": {client.name: client.switch for client in topology.clients},
         "rate_bps": topology.rate_bps,
@@ -38,15 +38,30 @@ def described(topology: Topology) -> dict[str, Any]:
 
 def controller(scenario: Scenario, topology: Topology, listen: str, socket: str) -> Document:
     """The controller's configuration."""
-    network = scenario.network
-    lags = [
-        {"name": team.name, "ports": [nic.port_no for nic in team.nics], **lag_settings(scenario)}
-        for team in topology.teams
-    ]
-    switch = {"dpid": topology.switch.dpid, "name": topology.switch.name, "hash": network.hash, "lags": lags}
-    switch |= {"seed": network.seed, "rebalance": network.rebalance}
-    switch |= {"updelay_s": network.updelay, "downdelay_s": network.downdelay, "fill_s": network.fill}
-    return {"listen": listen, "socket": socket, "switches": [switch]}
+    switches = [_switch(scenario, topology, switch) for switch in topology.switches]
+    return {"listen": listen, "socket": socket, "switches": switches}
+
+
+def _switch(scenario: Scenario, topology: Topology, switch: Switch) -> Document:
+    network, lags = scenario.network, []
+    for team in topology.teams:
+        ports = [nic.port_no for nic in team.nics if nic.switch == switch.name]
+        # Switches that share a team's members are one LACP system to it.
+        shared = {"system": topology.switch.mac, "key": 1} if len(ports) not in (0, len(team.nics)) else {}
+        lags += [{"name": team.name, "ports": ports, **lag_settings(scenario), **shared}] if ports else []
+    if ups := [uplink for uplink in topology.uplinks if uplink.core == switch.name]:
+        ports, beyond = [one.core_port_no for one in ups], [one.switch for one in ups]
+        lags.append({"name": topology.team.name, "ports": ports, "beyond": beyond})
+    return {
+        **{"dpid": switch.dpid, "name": switch.name, "hash": network.hash, "lags": lags},
+        **{"seed": seed_at(topology, switch.name, network.seed), "rebalance": network.rebalance},
+        **{"updelay_s": network.updelay, "downdelay_s": network.downdelay, "fill_s": network.fill},
+    }
+
+
+def seed_at(topology: Topology, switch: str, seed: int) -> int:
+    """A switch behind another hashes with another seed: else all that comes to it has the same hash (polarization)."""
+    return seed if switch == topology.switch.name else (seed + 1) % 65536
 
 
 def lag_settings(scenario: Scenario) -> Document:

@@ -123,13 +123,13 @@ class Deeds:
             case TakeOut() | TakeBack():
                 bench.use_member(nic, isinstance(step, TakeBack))
             case SwitchDown():
-                network.switch_down(step.switch)  # type: ignore[attr-defined]
+                network.switch_down(step.switch)
                 self.down |= self._behind(step.switch)
             case SwitchUp():
-                network.switch_up(step.switch)  # type: ignore[attr-defined]
+                network.switch_up(step.switch)
                 self.down -= self._behind(step.switch)
             case ChangeRouterMac():
-                bench.emit("router_mac", mac=network.change_router_mac())  # type: ignore[attr-defined]
+                bench.emit("router_mac", mac=network.change_router_mac(step.announce))
             case OffloadNow() | ReloadNow():
                 bench.command(step.do, step.connection, nic or None)
             case UploadNow():
@@ -179,8 +179,8 @@ class Deeds:
 
     def _kill(self, who: str, after: float) -> None:
         if who == "switch":
-            self._network.kill_switch()  # type: ignore[attr-defined]
-            self._bench.forget("controller", "switch_ready")
+            self._network.kill_switch()
+            self._bench.forget_switches()
         else:
             if self._is_nic(who):
                 # A dead NIC says nothing; this one's kernel would end its connections in good order.
@@ -207,15 +207,14 @@ class Deeds:
 
     def _start_again(self, who: str) -> None:
         if who == "switch":
-            self._network.restart_switch()  # type: ignore[attr-defined]
+            self._network.restart_switch()
         else:
             self._bench.restart(who)
 
     def _restart(self, who: str, then: Act | None = None) -> None:
-        sign = ("controller", "switch_ready") if who in ("controller", "switch") else (who, "ready")
-
         def ready() -> bool:
-            if not self._bench.seen(*sign):
+            switching = who in ("controller", "switch")
+            if not (self._bench.switches_ready() if switching else self._bench.seen(who, "ready")):
                 return False
             if then:
                 then()

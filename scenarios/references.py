@@ -13,6 +13,7 @@ from scenarios.expect import nearest
 from scenarios.schema import PLACEHOLDERS, Scenario
 from scenarios.steps import (
     PROCESSES,
+    ChangeRouterMac,
     Kill,
     OfEnd,
     OfNic,
@@ -46,7 +47,7 @@ def subjects_of(scenario: Scenario) -> dict[str, str]:
     topology = topology_of(scenario)
     subjects = dict.fromkeys(scenario.traffic, "traffic") | {"run": "run"}
     subjects |= {nic.name: "nic" for nic in topology.nics}
-    return subjects | {topology.switch.name: "switch"}
+    return subjects | {switch.name: "switch" for switch in topology.switches}
 
 
 def complaints(scenario: Scenario) -> list[Complaint]:
@@ -57,11 +58,12 @@ def complaints(scenario: Scenario) -> list[Complaint]:
         return [(_place_of_topology(str(error)), str(error))]
     nics = [nic.name for nic in topology.team.nics]
     clients = [client.name for client in topology.clients]
+    switches = [switch.name for switch in topology.switches]
     found: list[Complaint] = []
     found += _team(scenario, nics)
     found += _lacp(scenario)
     found += _services(scenario, [team.name for team in topology.teams])
-    found += _traffic(scenario, clients, [*(nic.name for nic in topology.nics), topology.switch.name])
+    found += _traffic(scenario, clients, [*(nic.name for nic in topology.nics), *switches])
     for index, client in enumerate(scenario.captures):
         if client not in clients:
             found.append((("captures", index), f"`{client}` is no client of this network{nearest(client, clients)}"))
@@ -105,6 +107,8 @@ def _lacp(scenario: Scenario) -> Iterator[Complaint]:
         yield where, "LACP is off here and on at the other end: no link would ever carry a frame"
     elif switch.lacp == team.lacp == "passive":
         yield ("team", "lacp"), "both ends are passive: neither would begin; make one of them active"
+    if switch.shape == "two_switches" and switch.min_links > 1:
+        yield ("network", "min_links"), "each of the two switches counts its own members only; give it to the team"
     for section, words in (("network", switch), ("team", team)):
         if words.min_links > switch.nics:
             yield (section, "min_links"), f"a team has {switch.nics} NICs: there are never that many links"
@@ -175,7 +179,7 @@ def _command(scenario: Scenario, name: str) -> Iterator[Complaint]:
 def _step(scenario: Scenario, index: int, topology: Topology) -> Iterator[Complaint]:
     step, place, traffic = scenario.timeline[index], ("timeline", index), list(scenario.traffic)
     nics, clients = [nic.name for nic in topology.nics], [client.name for client in topology.clients]
-    switches = sorted({nic.switch for nic in topology.nics} | {client.switch for client in topology.clients})
+    switches = [switch.name for switch in topology.switches]
     connection, nic = connection_of(step), nic_of(step)
     if connection is not None and connection not in traffic:
         yield (*place, "connection"), f"`{connection}` is no traffic of this scenario{nearest(connection, traffic)}"
@@ -191,6 +195,8 @@ def _step(scenario: Scenario, index: int, topology: Topology) -> Iterator[Compla
             yield (*place, "process"), f"`{step.process}` is no process of this run{nearest(step.process, known)}"
         case SwitchDown() | SwitchUp() if step.switch not in switches:
             yield (*place, "switch"), f"`{step.switch}` is no switch of this network{nearest(step.switch, switches)}"
+        case ChangeRouterMac() if topology.router is None:
+            yield (*place, "do"), "there is no router in this network; `shape: routed` has one"
         case OfEnd() | SynFlood() if step.client is not None and step.client not in clients:
             yield (*place, "client"), f"`{step.client}` is no client of this network{nearest(step.client, clients)}"
         case SynFlood() if step.service not in scenario.services:

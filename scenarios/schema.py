@@ -27,7 +27,7 @@ def _one_to(most: int) -> FieldInfo:
 class Network(Strict):
     """The topology, and how its switch spreads connections over the team's links."""
 
-    shape: Literal["figure_1", "two_teams"] = "figure_1"
+    shape: Literal["figure_1", "two_teams", "two_switches", "routed"] = "figure_1"
     """What is connected to what."""
     nics: Annotated[int, _one_to(MAX_NICS)] = 3
     """NICs of each team, 1 to 16: `nic0`, `nic1`, …"""

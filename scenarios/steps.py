@@ -204,6 +204,8 @@ class ChangeRouterMac(Step):
     """The router between clients and team has another MAC from now on, as after a router failover. Shape `routed`."""
 
     do: Literal["change_router_mac"]
+    announce: bool = True
+    """Whether it says so, by a gratuitous ARP and an unsolicited neighbour advertisement."""
 
 
 class OffloadNow(Step):

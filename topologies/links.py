@@ -6,7 +6,7 @@ settings.py's. Knows no Mininet: network.py gives it the nodes.
 
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +28,10 @@ class Links(ABC):
         self.run_dir = run_dir
         self._shapes: dict[str, settings.Shape] = {}
         """By node, where its link is not as it was built."""
+        self._cut: set[str] = set()
+        """Ports of switches whose links were taken down, one by one."""
+        self._dead: set[str] = set()
+        """Switches that are down, with all their ports."""
 
     @abstractmethod
     def inside(self, node: str) -> list[str]:
@@ -35,19 +39,19 @@ class Links(ABC):
 
     def link_down(self, nic_name: str) -> None:
         """Takes the carrier from a NIC's wire, at the switch's end."""
-        self._set_link(nic_name, "down")
+        self._cut_links([self.topology.nic(nic_name)])
 
     def link_up(self, nic_name: str) -> None:
-        """Gives the carrier back."""
-        self._set_link(nic_name, "up")
+        """Gives the carrier back; where the switch is down, once it is up again."""
+        self._join_links([self.topology.nic(nic_name)])
 
     def all_links_down(self) -> None:
         """Takes the carrier from every NIC's wire in one go."""
-        self._set_links("down")
+        self._cut_links(self.topology.nics)
 
     def all_links_up(self) -> None:
         """Gives every wire its carrier back."""
-        self._set_links("up")
+        self._join_links(self.topology.nics)
 
     def adapter_failure(self, nic_name: str) -> None:
         """Takes the carrier from a NIC's wire and from its bus at the same time, as when the adapter dies or is
@@ -135,18 +139,31 @@ class Links(ABC):
             run([*self.inside(node), "tc", "-batch", "-"], f"shaping {interface} of {node}", stdin=lines)
         self._shapes[end.name] = shape
 
-    def _set_link(self, nic_name: str, state: str) -> None:
-        nic = self.topology.nic(nic_name)
-        run([*self.inside(nic.switch), "ip", "link", "set", nic.switch_port, state], f"setting {nic_name} {state}")
+    def _cut_links(self, nics: Iterable[Nic]) -> None:
+        ports = [nic.switch_port for nic in nics]
+        self._cut.update(ports)
+        self._set_ports(ports, "down")
+
+    def _join_links(self, nics: Iterable[Nic]) -> None:
+        nics = list(nics)
+        self._cut.difference_update(nic.switch_port for nic in nics)
+        self._set_ports([nic.switch_port for nic in nics if nic.switch not in self._dead], "up")
+
+    def _set_ports(self, ports: Iterable[str], state: str) -> None:
+        """In the namespace of the switches, in one go."""
+        lines = "".join(f"link set {port} {state}\n" for port in ports)
+        run(["ip", "-batch", "-"], f"setting links {state}", stdin=lines)
 
     def _set_adapter(self, nic_name: str, state: str) -> None:
         """Both ends at once: one program is started for each, and neither waits for the other."""
         topology = self.topology
         nic = topology.nic(nic_name)
-        ends = {nic.switch: nic.switch_port, topology.server: nic.server_bus}
+        ends = {topology.server: nic.server_bus}
+        if state == "down":
+            self._cut.add(nic.switch_port)
+        else:
+            self._cut.discard(nic.switch_port)
+        if nic.switch not in self._dead:
+            ends[nic.switch] = nic.switch_port
         commands = {node: [*self.inside(node), "ip", "link", "set", end, state] for node, end in ends.items()}
         run_together(commands, {}, f"setting {nic_name} {state} at")
-
-    def _set_links(self, state: str) -> None:
-        lines = "".join(f"link set {nic.switch_port} {state}\n" for nic in self.topology.nics)
-        run(["ip", "-batch", "-"], f"setting all links {state}", stdin=lines)

@@ -5,6 +5,7 @@ Mininet. Addresses are text without a prefix length; the prefix lengths are PREF
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_NICS = 16
 MAX_TEAMS = 4
@@ -77,9 +78,12 @@ class Client:
     index: int
     """From 1, as its name counts."""
     switch: str
+    """The switch that its link leads to, or the router."""
     port_no: int
-    """The OpenFlow port of its link."""
+    """The OpenFlow port of its link; a router numbers its ports too, and nobody asks."""
     interface: str = "eth0"
+    routed: bool = False
+    """Whether it is behind a router, in a network of its own."""
 
     @property
     def name(self) -> str:
@@ -97,12 +101,22 @@ class Client:
         return self.ip6_towards(0)
 
     def ip4_towards(self, team: int) -> str:
-        """Each team has a network of its own: 10.0.1.11 for c1 towards the second one."""
-        return f"10.0.{team}.{10 + self.index}"
+        """Each team has a network of its own: 10.0.1.11 for c1 towards the second one. Behind a router: 10.1.1.2."""
+        return f"10.1.{self.index}.2" if self.routed else f"10.0.{team}.{10 + self.index}"
 
     def ip6_towards(self, team: int) -> str:
-        """fd00:0:0:1::11 for c1 towards the second team."""
-        return f"{_network6(team)}{0x10 + self.index:x}"
+        """fd00:0:0:1::11 for c1 towards the second team. Behind a router: fd00:0:1:1::2."""
+        return f"fd00:0:1:{self.index:x}::2" if self.routed else f"{_network6(team)}{0x10 + self.index:x}"
+
+    @property
+    def gateway4(self) -> str:
+        """The router's address in this client's own network: 10.1.1.1 for c1."""
+        return f"10.1.{self.index}.1"
+
+    @property
+    def gateway6(self) -> str:
+        """The same of IPv6: fd00:0:1:1::1."""
+        return f"fd00:0:1:{self.index:x}::1"
 
     @property
     def mac(self) -> str:
@@ -111,13 +125,68 @@ class Client:
 
     @property
     def switch_port(self) -> str:
-        """The switch's end of its link: s1-c1, …"""
+        """The other end of its link: s1-c1, …"""
+        return f"{self.switch}-{self.name}"
+
+    @property
+    def switch_port_mac(self) -> str:
+        """The address of the other end of its link."""
+        return f"02:00:00:00:04:{self.index:02x}"
+
+
+@dataclass(frozen=True)
+class Router:
+    """What stands between the clients and the team's network, with a port for each client."""
+
+    switch: str
+    port_no: int
+    """The OpenFlow port of its link to the switch."""
+    name: str = "r1"
+    interface: str = "eth0"
+    ip4: str = "10.0.0.254"
+    ip6: str = "fd00::fe"
+
+    @property
+    def switch_port(self) -> str:
+        """The switch's end of its link: s1-r1."""
         return f"{self.switch}-{self.name}"
 
     @property
     def switch_port_mac(self) -> str:
         """The address of the switch's end of its link."""
-        return f"02:00:00:00:04:{self.index:02x}"
+        return "02:00:00:00:06:00"
+
+    def mac(self, number: int = 1) -> str:
+        """Its address in the team's network; the first one, or the one after so many changes."""
+        return f"02:00:00:00:06:{number:02x}"
+
+
+@dataclass(frozen=True)
+class Uplink:
+    """The link of a switch that has members of the team to the switch that has the clients, which is `core`."""
+
+    switch: str
+    port_no: int
+    core: str
+    core_port_no: int
+
+    @property
+    def ports(self) -> tuple["Port", "Port"]:
+        """Its end at the switch, and its end at the core."""
+        macs = [f"02:00:00:00:07:{self.core_port_no:x}{end}" for end in (1, 2)]
+        return (
+            Port(self.switch, self.port_no, f"{self.switch}-{self.core}", macs[0]),
+            Port(self.core, self.core_port_no, f"{self.core}-{self.switch}", macs[1]),
+        )
+
+
+class Port(NamedTuple):
+    """A port of a switch, by its OpenFlow number, and the device that it is."""
+
+    switch: str
+    number: int
+    device: str
+    mac: str
 
 
 def _network6(team: int) -> str:
@@ -149,7 +218,7 @@ class Team:
 
 @dataclass(frozen=True)
 class Switch:
-    """The switch, an Open vSwitch bridge of that name."""
+    """A switch, an Open vSwitch bridge of that name."""
 
     name: str
     dpid: int
@@ -162,16 +231,21 @@ class Switch:
 
 @dataclass(frozen=True)
 class Topology:
-    """A server with a team or several, a switch, clients. Raises TopologyError when it cannot be built."""
+    """A server with a team or several, a switch or several, clients. Raises TopologyError when it cannot be built."""
 
     team: Team
     switch: Switch
+    """The one that the clients' frames come to first."""
     clients: tuple[Client, ...]
     rate_bps: int | None = None
     """Bits per second on each wire, both directions; None: as fast as it goes."""
     server: str = "server"
     more_teams: tuple[Team, ...] = ()
     """Teams of the server besides `team`; NICs are numbered through all of them."""
+    more_switches: tuple[Switch, ...] = ()
+    """Switches besides `switch`, each with an uplink to it."""
+    uplinks: tuple[Uplink, ...] = ()
+    router: Router | None = None
 
     def __post_init__(self) -> None:
         """Refuses what cannot be built."""
@@ -187,12 +261,15 @@ class Topology:
         for rate in (self.rate_bps, *(nic.rate_bps for nic in self.nics)):
             if rate is not None:
                 checked_rate(rate)
-        ports: dict[int, str] = {}
-        for end in self.ends:
-            other = ports.setdefault(end.port_no, end.name)
-            if other != end.name:
-                raise TopologyError(f"{other} and {end.name} share port {end.port_no} of {self.switch.name}")
-        if len({end.name for end in self.ends}) < len(self.ends):
+        names = [switch.name for switch in self.switches]
+        ports: dict[tuple[str, int], str] = {}
+        for port in self.ports:
+            if port.switch not in names:
+                raise TopologyError(f"{port.device} leads to no switch; there is {', '.join(names)}")
+            other = ports.setdefault((port.switch, port.number), port.device)
+            if other != port.device:
+                raise TopologyError(f"{other} and {port.device} share port {port.number} of {port.switch}")
+        if len({*self.nodes, *names}) < len(self.nodes) + len(names):
             raise TopologyError("two nodes share a name")
 
     @property
@@ -215,14 +292,40 @@ class Topology:
         return next(team for team in self.teams if nic in team.nics)
 
     @property
+    def switches(self) -> tuple[Switch, ...]:
+        """All switches, the clients' first."""
+        return (self.switch, *self.more_switches)
+
+    @property
     def ends(self) -> tuple[Nic | Client, ...]:
-        """What sits at the switch's ports: the NICs, then the clients."""
+        """The nodes that have one link to the network: the NICs, then the clients."""
         return (*self.nics, *self.clients)
 
     @property
+    def ports(self) -> tuple[Port, ...]:
+        """Every port of every switch."""
+        ends: list[Nic | Client | Router] = [end for end in self.ends if not isinstance(end, Client) or not end.routed]
+        ends += [self.router] if self.router else []
+        at_ends = [Port(end.switch, end.port_no, end.switch_port, end.switch_port_mac) for end in ends]
+        return (*at_ends, *(port for uplink in self.uplinks for port in uplink.ports))
+
+    def ports_of(self, switch: str) -> tuple[Port, ...]:
+        """The ports of the switch of that name. Raises TopologyError, naming the switches that exist."""
+        names = [one.name for one in self.switches]
+        if switch not in names:
+            raise TopologyError(f"no switch {switch!r}; there is {', '.join(names)}")
+        return tuple(port for port in self.ports if port.switch == switch)
+
+    def way_to(self, nic: Nic) -> tuple[tuple[str, int], ...]:
+        """The members of LAGs that a client's frame passes on its way to a NIC: (switch, port number) each."""
+        over = [(uplink.core, uplink.core_port_no) for uplink in self.uplinks if uplink.switch == nic.switch]
+        return (*over, (nic.switch, nic.port_no))
+
+    @property
     def nodes(self) -> tuple[str, ...]:
-        """The names of the nodes that have a network namespace of their own: server, NICs, clients."""
-        return (self.server, *(nic.name for nic in self.nics), *(client.name for client in self.clients))
+        """The names of the nodes that have a network namespace of their own: server, NICs, clients, router."""
+        routers = [self.router.name] if self.router else []
+        return (self.server, *(nic.name for nic in self.nics), *(client.name for client in self.clients), *routers)
 
     def nic(self, name: str) -> Nic:
         """The NIC of that name. Raises TopologyError, naming those that exist."""

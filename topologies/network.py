@@ -20,10 +20,13 @@ from mininet.node import Node, OVSSwitch
 from topologies import packet_sockets, settings
 from topologies.commands import STEP_SECONDS, NetworkError, run, run_together
 from topologies.links import Links
-from topologies.model import Topology
+from topologies.model import Client, Router, Topology, TopologyError
+from topologies.sandbox import OpenVSwitch
 
 # Mininet raises limits of the whole machine, not only of its own network. That is not ours to change.
 mininet.net.fixLimits = lambda: None
+
+POLL_SECONDS = 0.01
 
 Stream: TypeAlias = int | IO[Any] | None
 
@@ -39,6 +42,9 @@ class Network(Links):
         self.datapath = datapath or ("system" if Path("/sys/module/openvswitch").exists() else "netdev")
         self.took_ms: dict[str, float] = {}
         """How long each part of start() took, in order."""
+        self._open_vswitch = OpenVSwitch(run_dir)
+        self._controller: tuple[str, int] | None = None
+        self._router_macs = 1
         self._net: Any = None
         self._pids: dict[str, int] = {}
         self._processes: list[subprocess.Popen[Any]] = []
@@ -62,8 +68,10 @@ class Network(Links):
             raise
 
     def connect_controller(self, host: str, port: int) -> None:
-        """Points the switch to its controller; returns before they have met. Raises NetworkError."""
-        self.run(self.topology.switch.name, ["ovs-vsctl", *settings.controller(self.topology, host, port)])
+        """Points every switch to its controller; returns before they have met. Raises NetworkError."""
+        self._controller = (host, port)
+        words = [word for switch in self.topology.switches for word in settings.controller(switch, host, port)]
+        run(["ovs-vsctl", *words], "connecting the controller")
 
     def popen(
         self,
@@ -98,6 +106,54 @@ class Network(Links):
         """Runs a command in a node to its end; returns its output, text. Raises NetworkError if it fails."""
         return run([*self.inside(node), *argv], f"{node}: {' '.join(argv)}", timeout=timeout)
 
+    def switch_down(self, name: str) -> None:
+        """A switch dies: every link of it loses its carrier; its flows and its controller are gone.
+
+        Raises TopologyError, NetworkError.
+        """
+        ports = [port.device for port in self.topology.ports_of(name)]
+        self._dead.add(name)
+        self._set_ports(ports, "down")
+        run(["ovs-vsctl", "del-controller", name], f"taking {name} down")
+        for what in ("del-flows", "del-groups"):
+            run(["ovs-ofctl", "-O", "OpenFlow13", what, name], f"taking {name} down")
+
+    def switch_up(self, name: str) -> None:
+        """A switch that died is there again; its links come up when its controller has given it its flows.
+
+        Raises TopologyError, NetworkError.
+        """
+        ports = [port.device for port in self.topology.ports_of(name)]
+        if self._controller is not None:
+            switch = next(one for one in self.topology.switches if one.name == name)
+            run(["ovs-vsctl", *settings.controller(switch, *self._controller)], f"bringing {name} up")
+            self._await_flows(name)
+        self._dead.discard(name)
+        self._set_ports([port for port in ports if port not in self._cut], "up")
+
+    def kill_switch(self) -> None:
+        """Open vSwitch, so every switch, is killed: links stay up and nothing is forwarded. Raises SandboxError."""
+        self._open_vswitch.kill_daemon()
+
+    def restart_switch(self) -> None:
+        """Open vSwitch is there again, with its bridges and ports, and without flows. Raises SandboxError."""
+        self._open_vswitch.start_daemon()
+        self._widen()
+
+    def change_router_mac(self, announce: bool = True) -> str:
+        """The router has another MAC in the team's network from now on, and says so if it is to; returns it.
+
+        Raises TopologyError where there is no router.
+        """
+        router = self.topology.router
+        if router is None:
+            raise TopologyError("there is no router in this network; the shape `routed` has one")
+        self._router_macs += 1
+        mac = router.mac(self._router_macs)
+        script = settings.router_mac(router, mac, announce)
+        run([*self.inside(router.name), "sh"], f"changing the MAC of {router.name}", stdin=script)
+        return mac
+
     def sockets(self, node: str) -> str:
         """The node's TCP sockets, IPv4 and then IPv6, as its kernel lists them (proc(5), /proc/net/tcp).
 
@@ -129,15 +185,20 @@ class Network(Links):
         net = self._net = mininet.net.Mininet(host=_Node, switch=_Switch, link=_Link, intf=_Intf, controller=None)
         for name in topology.nodes:
             self._pids[name] = net.addHost(name, ip=None).pid
-        name = topology.switch.name
-        arguments = settings.bridge(topology, self.datapath)
-        net.addSwitch(name, dpid=f"{topology.switch.dpid:x}", bridge=arguments)
+        for switch in topology.switches:
+            net.addSwitch(switch.name, dpid=f"{switch.dpid:x}", bridge=settings.bridge(topology, switch, self.datapath))
         for nic in topology.nics:
-            net.addLink(nic.name, name, port2=nic.port_no, intfName1=nic.wire, intfName2=nic.switch_port)
+            net.addLink(nic.name, nic.switch, port2=nic.port_no, intfName1=nic.wire, intfName2=nic.switch_port)
             net.addLink(nic.name, topology.server, intfName1=nic.bus, intfName2=nic.server_bus)
-        for client in topology.clients:
-            names = {"intfName1": client.interface, "intfName2": client.switch_port}
-            net.addLink(client.name, name, port2=client.port_no, **names)
+        routers = (topology.router,) if topology.router else ()
+        ends: tuple[Client | Router, ...] = (*topology.clients, *routers)
+        for end in ends:
+            names = {"intfName1": end.interface, "intfName2": end.switch_port}
+            net.addLink(end.name, end.switch, port2=end.port_no, **names)
+        for uplink in topology.uplinks:
+            one, two = uplink.ports
+            numbers = {"port1": one.number, "port2": two.number}
+            net.addLink(one.switch, two.switch, intfName1=one.device, intfName2=two.device, **numbers)
         net.build()
 
     def _make_links(self) -> None:
@@ -145,9 +206,18 @@ class Network(Links):
 
     def _start_switch(self) -> None:
         self._net.start()
+        self._widen()
+
+    def _widen(self) -> None:
         if self.datapath == "netdev":
-            pid = int((self.run_dir / "ovs" / "ovs-vswitchd.pid").read_text())
-            packet_sockets.widen(pid)
+            packet_sockets.widen(self._open_vswitch.daemon_pid())
+
+    def _await_flows(self, name: str) -> None:
+        deadline = time.monotonic() + STEP_SECONDS
+        while " flow_count=0" in run(["ovs-ofctl", "-O", "OpenFlow13", "dump-aggregate", name], name).stdout:
+            if time.monotonic() > deadline:
+                raise NetworkError(f"bringing {name} up: no flow from the controller within {STEP_SECONDS:g} s")
+            time.sleep(POLL_SECONDS)
 
     def _set_up_nodes(self) -> None:
         """All namespaces at once: each script mostly waits for the kernel."""
@@ -160,10 +230,11 @@ class Network(Links):
         """The words before a command that make it run in a node."""
         if self._net is None:
             raise NetworkError("the network is not up")
-        if node == self.topology.switch.name:
+        switches = [switch.name for switch in self.topology.switches]
+        if node in switches:
             return []
         if node not in self._pids:
-            raise NetworkError(f"no node {node!r}; there are {', '.join((*self._pids, self.topology.switch.name))}")
+            raise NetworkError(f"no node {node!r}; there are {', '.join((*self._pids, *switches))}")
         return ["mnexec", "-a", str(self._pids[node])]
 
     def _timed(self, part: str, step: Callable[[], None]) -> None:

@@ -28,6 +28,8 @@ OVS_SECONDS = 20.0
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
+# A daemon that detaches returns when it is ready, or with an error: nothing to poll.
+_DETACH = ("--detach", "--no-chdir", "--pidfile", "--log-file", "-vconsole:off")
 
 
 class SandboxError(Exception):
@@ -165,12 +167,30 @@ class OpenVSwitch:
         self.dir.mkdir(mode=0o755)
         database, socket = str(self.dir / "conf.db"), str(self.dir / "db.sock")
         _run(["ovsdb-tool", "create", database, _schema()], "creating the switch's database", OVS_SECONDS)
-        # A daemon that detaches returns when it is ready, or with an error: nothing to poll.
-        detach = ["--detach", "--no-chdir", "--pidfile", "--log-file", "-vconsole:off"]
-        remote = f"--remote=punix:{socket}"
-        _run(["ovsdb-server", database, remote, *detach], "starting ovsdb-server", OVS_SECONDS)
+        _run(["ovsdb-server", database, f"--remote=punix:{socket}", *_DETACH], "starting ovsdb-server", OVS_SECONDS)
         _run(["ovs-vsctl", "--no-wait", "init"], "preparing the switch's database", OVS_SECONDS)
-        _run(["ovs-vswitchd", f"unix:{socket}", *detach], "starting ovs-vswitchd", OVS_SECONDS)
+        self.start_daemon()
+
+    def start_daemon(self) -> None:
+        """Starts ovs-vswitchd, with the bridges that the database has and no flow in them. Raises SandboxError."""
+        _run(["ovs-vswitchd", f"unix:{self.dir / 'db.sock'}", *_DETACH], "starting ovs-vswitchd", OVS_SECONDS)
+
+    def kill_daemon(self) -> None:
+        """Ends ovs-vswitchd by SIGKILL, and returns when it is gone. Raises SandboxError when it does not run."""
+        try:
+            process = os.pidfd_open(self.daemon_pid())
+        except ProcessLookupError:
+            raise SandboxError("ovs-vswitchd does not run and cannot be killed") from None
+        try:
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+            if not select.select([process], [], [], OVS_SECONDS)[0]:
+                raise SandboxError(f"ovs-vswitchd did not end within {OVS_SECONDS:g} s")
+        finally:
+            os.close(process)
+
+    def daemon_pid(self) -> int:
+        """The process of ovs-vswitchd, as it was last started."""
+        return int((self.dir / "ovs-vswitchd.pid").read_text())
 
     def stop(self) -> None:
         """Ends both daemons. Never raises: what is left ends with the sandbox."""

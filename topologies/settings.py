@@ -7,7 +7,7 @@ script per namespace, because starting a program for each setting is what makes 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from topologies.model import PREFIX4, PREFIX6, Client, Nic, Topology, TopologyError
+from topologies.model import PREFIX4, PREFIX6, Client, Nic, Router, Switch, Topology, TopologyError
 
 # No address of the kernel's own making, no duplicate address detection, no router discovery, and no filter
 # that would drop a frame because it came in by another interface than the answer leaves by.
@@ -49,7 +49,7 @@ def links(topology: Topology, pids: dict[str, int]) -> str:
     """
 
     def pair(first: str, mac: str, node: str, second: str, mac2: str, node2: str | None) -> str:
-        # Without a node the second end stays here, in the namespace where the switch is.
+        # Without a node the second end stays here, in the namespace where the switches are.
         where = f" netns {pids[node2]}" if node2 else f" group {SWITCH_PORTS}"
         if node2 is None:
             first = f"{first} index {WIRE_INDEX}"
@@ -63,14 +63,20 @@ def links(topology: Topology, pids: dict[str, int]) -> str:
             lines.append(pair(nic.bus, team.mac, nic.name, nic.server_bus, nic.server_bus_mac, topology.server))
             lines.append(pair(nic.wire, team.mac, nic.name, nic.switch_port, nic.switch_port_mac, None))
     for client in topology.clients:
-        end = (client.switch_port, client.switch_port_mac, None)
+        end = (client.switch_port, client.switch_port_mac, client.switch if client.routed else None)
         lines.append(pair(client.interface, client.mac, client.name, *end))
+    if router := topology.router:
+        end = (router.switch_port, router.switch_port_mac, None)
+        lines.append(pair(router.interface, router.mac(), router.name, *end))
+    for uplink in topology.uplinks:
+        one, two = (f"name {port.device} address {port.mac} group {SWITCH_PORTS}" for port in uplink.ports)
+        lines.append(f"link add {one} type veth peer {two}")
     return _lines(lines)
 
 
 def switch_side(topology: Topology) -> str:
-    """The shell script for the switch's namespace; its IP stack stays out of what Open vSwitch forwards."""
-    ports = [end.switch_port for end in topology.ends]
+    """The shell script for the switches' namespace; its IP stack stays out of what Open vSwitch forwards."""
+    ports = [port.device for port in topology.ports]
     shaped = {nic.switch_port: topology.rate_of(nic) for nic in topology.nics}
     return _script(
         sysctls=_conf("ipv6", ["default", *ports], {"disable_ipv6": 1}),
@@ -90,6 +96,7 @@ def server(topology: Topology) -> str:
             "link set lo up",
             *(line for team in topology.teams for line in _addresses(team.name, team.ip4, PREFIX4, team.ip6, PREFIX6)),
             *(f"link set {name} up" for name in devices),
+            *(_defaults(topology.router.ip4, topology.router.ip6, topology.team.name) if topology.router else ()),
         ],
         more=to_channels(),
     )
@@ -145,27 +152,71 @@ def nic(topology: Topology, one: Nic) -> str:
 
 def client(topology: Topology, one: Client) -> str:
     """The shell script for a client."""
+    towards = range(1 if one.routed else len(topology.teams))
     return _script(
         sysctls=_quiet([one.interface], {}),
         ip=[
             "link set lo up",
             *(
                 line
-                for k in range(len(topology.teams))
+                for k in towards
                 for line in _addresses(one.interface, one.ip4_towards(k), PREFIX4, one.ip6_towards(k), PREFIX6)
             ),
             f"link set {one.interface} up",
+            *(_defaults(one.gateway4, one.gateway6, one.interface) if one.routed else ()),
         ],
         tx_off=[one.interface],
     )
 
 
+def router(topology: Topology, one: Router) -> str:
+    """The shell script for a router: an address in the team's network, and one in each client's."""
+    ports = [one.interface, *(client.switch_port for client in topology.clients)]
+    return _script(
+        sysctls=[
+            *_quiet(ports, {}),
+            *_conf("ipv4", ["all"], {"forwarding": 1}),
+            *_conf("ipv6", ["all", "default", *ports], {"forwarding": 1}),
+        ],
+        ip=[
+            "link set lo up",
+            *_addresses(one.interface, one.ip4, PREFIX4, one.ip6, PREFIX6),
+            *(
+                line
+                for client in topology.clients
+                for line in _addresses(client.switch_port, client.gateway4, PREFIX4, client.gateway6, PREFIX6)
+            ),
+            # It asks for a neighbour of somebody else's packet in the name of its link-local address, or not at all.
+            *(f"address add {_HOP6}/64 dev {port} nodad" for port in ports),
+            *(f"link set {port} up" for port in ports),
+        ],
+        tx_off=ports,
+    )
+
+
+def router_mac(one: Router, mac: str, announce: bool) -> str:
+    """The shell script that gives a router another MAC in the team's network.
+
+    announce: it says so at once, by a gratuitous ARP and an unsolicited neighbour advertisement.
+    """
+    told = int(announce)
+    return _script(
+        sysctls=[
+            *_conf("ipv4", [one.interface], {"arp_notify": told}),
+            *_conf("ipv6", [one.interface], {"ndisc_notify": told}),
+        ],
+        ip=[f"link set {one.interface} address {mac}"],
+    )
+
+
 def scripts(topology: Topology) -> dict[str, str]:
-    """The shell script of every node, by its name; the switch's is `switch_side`."""
+    """The shell script of every node, by its name; the switches' is `switch_side`."""
+    routers = [topology.router] if topology.router else []
     return {
         topology.server: server(topology),
         **{one.name: nic(topology, one) for one in topology.nics},
         **{one.name: client(topology, one) for one in topology.clients},
+        **{one.name: router(topology, one) for one in routers},
     }
 
 
@@ -180,9 +231,9 @@ def in_order(cpus: int) -> str:
     return f"for queue in /sys/class/net/*/queues/rx-0/rps_cpus; do echo {mask} >$queue; done\n"
 
 
-def bridge(topology: Topology, datapath: str) -> list[str]:
-    """The arguments of `ovs-vsctl` that make the bridge and its ports. datapath: netdev or system."""
-    name, switch = topology.switch.name, topology.switch
+def bridge(topology: Topology, switch: Switch, datapath: str) -> list[str]:
+    """The arguments of `ovs-vsctl` that make a bridge and its ports. datapath: netdev or system."""
+    name = switch.name
     args = ["--", "--if-exists", "del-br", name, "--", "add-br", name, "--", "set", "bridge", name]
     args += [
         f"datapath_type={datapath}",
@@ -197,29 +248,19 @@ def bridge(topology: Topology, datapath: str) -> list[str]:
     # Left alone, Open vSwitch deletes the queueing discipline of every port it is given. This type means:
     # hands off.
     args += ["--", "--id=@ours", "create", "qos", "type=linux-noop"]
-    for end in topology.ends:
-        port = end.switch_port
-        args += [
-            "--",
-            "add-port",
-            name,
-            port,
-            "--",
-            "set",
-            "interface",
-            port,
-            f"ofport_request={end.port_no}",
-        ]
-        args += ["--", "set", "port", port, "qos=@ours"]
+    for port in topology.ports_of(name):
+        device = port.device
+        args += ["--", "add-port", name, device, "--", "set", "interface", device, f"ofport_request={port.number}"]
+        args += ["--", "set", "port", device, "qos=@ours"]
     return args
 
 
-def controller(topology: Topology, host: str, port: int) -> list[str]:
-    """The arguments of the `ovs-vsctl` call that points the bridge to its controller."""
-    target = f'target="tcp:{host}:{port}"'
+def controller(switch: Switch, host: str, port: int) -> list[str]:
+    """The arguments of `ovs-vsctl` that point a bridge to its controller."""
+    ours, target = f"@c{switch.dpid}", f'target="tcp:{host}:{port}"'
     return [
-        *("--", "--id=@c", "create", "controller", target, "connection_mode=out-of-band", "max_backoff=1000"),
-        *("--", "set", "bridge", topology.switch.name, "controller=@c"),
+        *("--", f"--id={ours}", "create", "controller", target, "connection_mode=out-of-band", "max_backoff=1000"),
+        *("--", "set", "bridge", switch.name, f"controller={ours}"),
     ]
 
 
@@ -290,6 +331,13 @@ def _queue(shape: Shape) -> str:
         delay, jitter = round(shape.delay_s * 1e6), round(shape.jitter_s * 1e6)
         return f"handle 20: netem delay {delay}us {jitter}us limit {DELAYED_FRAMES}"
     return f"handle 10: bfifo limit {queue_bytes(shape.rate_bps)}b" if shape.rate_bps is not None else ""
+
+
+def _defaults(gateway4: str, gateway6: str, interface: str) -> list[str]:
+    return [
+        f"route replace default via {gateway4} dev {interface}",
+        f"route replace ::/0 via {gateway6} dev {interface}",
+    ]
 
 
 def _addresses(interface: str, ip4: str, prefix4: int, ip6: str, prefix6: int) -> list[str]:

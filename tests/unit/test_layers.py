@@ -37,6 +37,7 @@ PURE = (
     "controller.rebalance",
     "controller.recover",
     "controller.switch",
+    "controller.tracking",
     "host_agent.ageing",
     "host_agent.connection",
     "host_agent.context",

@@ -58,7 +58,10 @@ class Bench:
         if self.play.timeline.finished:
             self.known.done.add("t")
 
-    def forget(self, who: str, event: str) -> None:
+    def switches_ready(self) -> bool:
+        return self.seen("controller", "switch_ready")
+
+    def forget_switches(self) -> None:
         self.looked = 0
 
     def emit(self, event: str, **keys: object) -> None:

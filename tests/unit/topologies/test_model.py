@@ -6,7 +6,7 @@ import ipaddress
 import pytest
 
 from topologies.model import Client, Nic, Team, Topology, TopologyError
-from topologies.shapes import SHAPES, figure_1, two_teams
+from topologies.shapes import SHAPES, figure_1, routed, two_switches, two_teams
 
 
 def test_figure_1_names_and_addresses() -> None:
@@ -75,7 +75,7 @@ def test_a_topology_of_ones_own_is_checked_too() -> None:
     good = figure_1(nics=2, clients=2)
     with pytest.raises(TopologyError, match="1 to 16 NICs"):
         Topology(team=Team(nics=()), switch=good.switch, clients=good.clients)
-    with pytest.raises(TopologyError, match="nic0 and c1 share port 1 of s1"):
+    with pytest.raises(TopologyError, match="s1-nic0 and s1-c1 share port 1 of s1"):
         dataclasses.replace(good, clients=(Client(1, "s1", port_no=1),))
     with pytest.raises(TopologyError, match="two nodes share a name"):
         dataclasses.replace(good, clients=(Client(1, "s1", 8), Client(1, "s1", 8)))
@@ -137,3 +137,58 @@ def test_shapes_by_name() -> None:
     assert SHAPES["figure_1"] is figure_1
     assert SHAPES["two_teams"] is two_teams
     assert figure_1().nics == tuple(Nic(index, "s1") for index in range(3))
+
+
+def test_two_switches_act_as_one() -> None:
+    """NICs in turn at s1 and s2, clients at the core; a client's frame passes one member at each of two switches."""
+    topology = two_switches(nics=4, clients=2)
+    assert [switch.name for switch in topology.switches] == ["core", "s1", "s2"]
+    assert [(nic.switch, nic.switch_port) for nic in topology.nics[:2]] == [("s1", "s1-nic0"), ("s2", "s2-nic1")]
+    assert [(port.number, port.device) for port in topology.ports_of("core")] == [
+        *((3, "core-c1"), (4, "core-c2"), (1, "core-s1"), (2, "core-s2"))
+    ]
+    assert [(port.number, port.device) for port in topology.ports_of("s2")] == [
+        *((2, "s2-nic1"), (4, "s2-nic3"), (5, "s2-core"))
+    ]
+    assert topology.way_to(topology.nic("nic3")) == (("core", 2), ("s2", 4))
+    assert figure_1().way_to(Nic(1, "s1")) == (("s1", 2),)
+    with pytest.raises(TopologyError, match="no switch 's3'; there is core, s1, s2"):
+        topology.ports_of("s3")
+    with pytest.raises(TopologyError, match="a team on two switches has 2 to 16 NICs, not 1"):
+        two_switches(nics=1)
+
+
+def test_clients_behind_a_router() -> None:
+    """Each in a network of its own, none in the team's; the switch has a port for the router and none for clients."""
+    topology = routed(nics=2, clients=200)
+    assert topology.nodes[-1] == "r1"
+    assert [port.device for port in topology.ports] == ["s1-nic0", "s1-nic1", "s1-r1"]
+    team4, team6 = ipaddress.ip_network("10.0.0.0/24"), ipaddress.ip_network("fd00::/64")
+    assert topology.router is not None
+    assert ipaddress.ip_address(topology.router.ip4) in team4
+    networks = set()
+    for client in topology.clients:
+        for ip, gateway, prefix, team in (
+            (client.ip4, client.gateway4, 24, team4),
+            (client.ip6, client.gateway6, 64, team6),
+        ):
+            network = ipaddress.ip_network(f"{ip}/{prefix}", strict=False)
+            assert ipaddress.ip_address(gateway) in network
+            assert not network.overlaps(team)  # type: ignore[arg-type]
+            networks.add(network)
+    assert len(networks) == 400
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_two_devices_of_any_shape_are_alike(shape: str) -> None:
+    """The largest of each: ports, MACs, and names that fit."""
+    topology = SHAPES[shape](nics=16, clients=200)
+    macs = [port.mac for port in topology.ports] + [client.mac for client in topology.clients]
+    macs += [switch.mac for switch in topology.switches] + [nic.server_bus_mac for nic in topology.nics]
+    macs += [mac for team in topology.teams for mac in (team.mac, team.peer_mac)]
+    macs += [topology.router.mac(1), topology.router.mac(2)] if topology.router else []
+    macs += [client.switch_port_mac for client in topology.clients if client.routed]
+    assert len(set(macs)) == len(macs)
+    devices = [port.device for port in topology.ports] + [client.switch_port for client in topology.clients]
+    assert all(len(device) <= 15 for device in devices)
+    assert len({(port.switch, port.number) for port in topology.ports}) == len(topology.ports)

@@ -86,7 +86,7 @@ def test_burst_and_queue_follow_the_rate(rate: int, burst: int, queue: int) -> N
 
 def test_the_bridge_is_asked_for_in_full() -> None:
     """Every port with its number, secure, OpenFlow 1.3, hands off the queues."""
-    args = settings.bridge(TOPOLOGY, "netdev")
+    args = settings.bridge(TOPOLOGY, TOPOLOGY.switch, "netdev")
     for word in ("datapath_type=netdev", "protocols=OpenFlow13", "fail_mode=secure", "type=linux-noop"):
         assert word in args
     numbers = [word.partition("=")[2] for word in args if word.startswith("ofport_request=")]
