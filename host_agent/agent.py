@@ -21,6 +21,7 @@ from host_agent.custody import Custody
 from host_agent.decision import By
 from host_agent.emit import emit
 from host_agent.hold import Hold
+from host_agent.lacp_watch import Watch
 from host_agent.loop import EDGE, Loop
 from host_agent.path_watch import PathWatch
 from host_agent.peer import EnginePeer, engine_gone
@@ -43,7 +44,9 @@ class Agent:
         self.config = config
         self.loop = Loop()
         self.records = Records.pinned(Path(config.pins))
-        self.team = TeamState(tuple(nic.name for nic in config.nics))
+        self.team = TeamState(tuple(nic.name for nic in config.nics), config.min_links)
+        self._active = frozenset(self.records.team.live)  # as an earlier agent left it
+        self.watch = Watch(config, self.loop, self._active, self._reconsider)
         self._hold = Hold(kernel.open_tap(hold_of(config.team), keep=True))
         self.peers: dict[int, EnginePeer] = {}
         self.paths = PathWatch(config.name, config.team, self.loop, self.peers, self._place_of)
@@ -57,7 +60,6 @@ class Agent:
         Sweep(self.loop, self.records, self.peers, config.age_s, self.custody.aged)
         for port, rule in config.offload.services.items():
             self.records.set_service(port, _threshold(rule))
-        self._set_team()
 
     def run(self) -> None:
         self.loop.run()
@@ -100,7 +102,8 @@ class Agent:
         if place != HOST:
             self.team.engines.discard(place)
             self.team.links.discard(place)
-            self._set_team()
+            self.watch.carrier(place, False)
+            self._reconsider(seen_to=place)
         for heard in peer.unanswered():
             heard(engine_gone())
         if place != HOST:
@@ -123,7 +126,10 @@ class Agent:
         found = ask_engines(self.peers, self.records, note)
         for nic, name in enumerate(self.team.names):
             emit(self.config.name, "link", nic=name, up=nic in self.team.links)
-            if nic not in self.team.links:
+            self.watch.carrier(nic, nic in self.team.links)
+        self._reconsider()
+        for nic in range(len(self.team.names)):
+            if nic not in self.team.active:
                 self.custody.link_down(nic)
         for connection in closed:
             self.custody.closed(connection)
@@ -199,24 +205,39 @@ class Agent:
         if up == (nic in self.team.links):
             return
         (self.team.links.add if up else self.team.links.discard)(nic)
-        self._set_team()
         emit(self.config.name, "link", nic=self.team.name(nic), up=up)
-        if up:
-            self.custody.link_up(nic)
-        else:
+        if not up:
             emit(self.config.name, "fault", nic=self.team.name(nic), kind="link")
-            self.custody.link_down(nic)
+        self.watch.carrier(nic, up)
+        self._reconsider()
+        if not up and nic not in self.team.members:
+            self.custody.link_down(nic)  # what had not left it yet
 
     def remove_nic(self, nic: int) -> None:
         """Takes a NIC out of the team: what it holds moves away, and nothing new comes to it."""
         self.team.members.discard(nic)
-        self._set_team()
+        self._reconsider(seen_to=nic)
         self.custody.removed(nic)
 
     def add_nic(self, nic: int) -> None:
         self.team.members.add(nic)
+        self._reconsider()
+
+    def _reconsider(self, seen_to: int | None = None) -> None:
+        """Which members are active now, and what follows for those that are no longer, or are again; but for one of
+        them, which the caller sees to."""
+        self.team.unfit = self.watch.unfit
+        before, self._active = self._active, frozenset(self.team.active)
         self._set_team()
-        self.custody.link_up(nic)
+        for nic in sorted(before ^ self._active):
+            why = self.team.why(nic)
+            emit(self.config.name, "member", nic=self.team.name(nic), usable=why is None, why=why)
+            if why in ("lacp", "probe"):
+                emit(self.config.name, "fault", nic=self.team.name(nic), kind=why)
+        for nic in sorted(before - self._active - {seen_to}):
+            self.custody.link_down(nic)
+        for nic in sorted(self._active - before):
+            self.custody.link_up(nic)
 
     def _set_team(self) -> None:
         threshold, evidence = _threshold(self.config.offload), self.config.reload_after

@@ -6,6 +6,7 @@ Decides: the form of requests and answers. Never touches: how they are carried o
     {"do": "counters"}                                  {"ok": true, "nics": {...}}
     {"do": "team"}                                      {"ok": true, "nics": [...]}
     {"do": "statistics"}                                {"ok": true, "nics": {...}, "host", "connections", "team"}
+    {"do": "lacp"}                                      {"ok": true, "members": [...], "text": ..., ...}
     {"do": "offload" | "reload", src, sport, dst, dport, "nic"}    answered when the move is over
     {"do": "upload", src, sport, dst, dport}
     {"do": "add_nic" | "remove_nic", "nic"}             answered at once; what it holds moves behind

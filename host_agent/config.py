@@ -59,10 +59,20 @@ class ReloadAfter(_Strict):
     seconds: float = Field(default=0, ge=0)
 
 
+class LacpConfig(_Strict):
+    """mode: off (a static LAG), active, or passive (speaks only to one that does). rate: how often the switch is asked
+    to speak, fast (every second, dead after 3) or slow (every 30 seconds, dead after 90)."""
+
+    mode: str = Field(default="off", pattern="^(off|active|passive)$")
+    rate: str = Field(default="fast", pattern="^(fast|slow)$")
+
+
 class AgentConfig(_Strict):
     """name: as its events call it. control: path of the local API's socket.
 
     pins: where the host engine pinned the records. nics: in NIC order.
+    min_links: with fewer active members none is. probe_s: seconds between two questions to the switch over every wire;
+    None: it is asked nothing.
     age_s: seconds after which a silent connection's record goes."""
 
     control: str
@@ -76,6 +86,9 @@ class AgentConfig(_Strict):
     choice: Choice = Choice.LEAST_LOADED
     fail_back: str = Field(default="none", pattern="^(none|rebalance)$")
     reload_after: ReloadAfter = ReloadAfter()
+    lacp: LacpConfig = LacpConfig()
+    min_links: int = Field(default=1, ge=1, le=MAX_NICS)
+    probe_s: float | None = Field(default=None, ge=0.01, le=60)
     age_s: float = Field(default=300.0, gt=0)
     trace: bool = False
 

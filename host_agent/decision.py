@@ -197,6 +197,12 @@ def figure_4(
     return Verdict(block, Action.UP, replace(record, due=record.due or due), due=due, new_hop=new_hop)
 
 
+def of_the_wire(frame: bytes) -> bool:
+    """A frame of the slow protocols (802.1AX: LACP, Marker) speaks of the wire that it came by. It is no traffic of the
+    team's and never reaches the virtual NIC; the agent's socket on the bus gets it."""
+    return frame[:6] == b"\x01\x80\xc2\0\0\2" and frame[12:14] == b"\x88\x09"
+
+
 def into_host(record: Record | None, frame: Frame, *, released: bool = False) -> tuple[Action, Record | None]:
     """The door of the host's TCP, for a frame that was let up, or (released) that comes out of the hold queue.
 

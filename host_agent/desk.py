@@ -39,6 +39,7 @@ class Desk:
             "counters": self._counters,
             "team": self._team,
             "statistics": self._statistics,
+            "lacp": self._lacp,
             "offload": self._move,
             "reload": self._move,
             "upload": self._move,
@@ -80,11 +81,14 @@ class Desk:
             {
                 "nics": [
                     {"nic": name, "member": nic in team.members, "link": nic in team.links}
-                    | {"engine": nic in team.engines, "active": nic in team.active}
+                    | {"engine": nic in team.engines, "active": nic in team.active, "why": team.why(nic)}
                     for nic, name in enumerate(team.names)
                 ]
             }
         )
+
+    def _lacp(self, _request: dict[str, Any], answer: Answer) -> None:
+        answer(self._agent.watch.report(self._agent.team))
 
     def _move(self, request: dict[str, Any], answer: Answer) -> None:
         verb, name = request["do"], request.get("nic")

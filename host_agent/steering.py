@@ -169,8 +169,7 @@ class HostSteering:
         self._records.team = Team(
             virtual_nic=socket.if_nametoindex(team),
             hold=socket.if_nametoindex(hold),
-            live=tuple(range(len(buses))),
-            bus=indexes,
+            bus=indexes,  # which NICs are live, the agent says
         )
         for nic, index in enumerate(indexes):
             self._records.set_bus(index, nic)

@@ -79,12 +79,9 @@ class Bench:
             self.await_event(configs.agent_name(team, self.topology), "ready")
         self.await_(self.switches_ready, "all switches to have their flows")
         for nic in self.topology.nics:
-            self.await_event(nic.name, "seen by the agent")
+            self.await_event(nic.name, "active in its team")
         if self.scenario.network.lacp != "off" or self.scenario.network.probe is not None:
             self.await_(self._all_members_active, "all members of the team to be used by the switch")
-        if self.scenario.team.lacp != "off" or self.scenario.team.probe is not None:
-            for nic in self.topology.nics:
-                self.await_event(nic.name, "used by the agent")
         for name, service in self.scenario.services.items():
             if service.app == "builtin":
                 self.await_event(f"app-{name}", "ready")
@@ -197,10 +194,8 @@ class Bench:
             self._seen.add((event["who"], event["event"]))
             if event["event"] == "switch_ready":
                 self._seen.add((event["switch"], "switch_ready"))
-            if event["event"] == "link" and event["who"].startswith("agent") and event["up"]:
-                self._seen.add((event["nic"], "seen by the agent"))
             if event["event"] == "member" and event["who"].startswith("agent") and event["usable"]:
-                self._seen.add((event["nic"], "used by the agent"))
+                self._seen.add((event["nic"], "active in its team"))
             if event["event"] == "members":
                 self._members[event["switch"], event["lag"]] = event["active"]
             self.known.take_in(event)

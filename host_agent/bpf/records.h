@@ -69,7 +69,7 @@ struct team {
 
 struct counts { /* frames, by the NIC they came in by */
 	__u64 blocks[BLOCKS];
-	__u64 other; /* not TCP */
+	__u64 other; /* not TCP: up, or of the wire itself (LACP) */
 	__u64 held, forwarded, up;
 	__u64 unrecorded; /* of a new connection, when the records were full */
 	__u64 told_full;  /* when that was told last */

@@ -6,6 +6,7 @@
  * Never touches: sockets, contexts. What is to be done about a stray it only reports; host_agent/agent.py decides.
  *
  *   bus i --> bus_in --(Figure 4)--+--> team0 --> host_in --> the host's TCP
+ *                                  +--> the agent's socket on bus i (LACP)
  *                                  +--> bus of the owner
  *                                  +--> hold (a tap the agent reads) --> hold_in --> bus of the owner, or team0
  *   the host's TCP --> team0 --> team_out --> bus of the record's NIC
@@ -163,6 +164,17 @@ static __always_inline void learn_hop(struct team *t, struct frame *f, struct re
 		tell(f, r->nic, (struct told){.kind = NEW_HOP, .epoch = r->epoch});
 }
 
+/* LACP and its like (802.1AX) speak of one wire and are the agent's, whose socket on the bus has them next: decision.py,
+ * of_the_wire(). */
+static __always_inline bool of_the_wire(struct __sk_buff *skb)
+{
+	__be16 to[3]; /* 01:80:c2:00:00:02 */
+
+	if (skb->protocol != bpf_htons(ETH_P_SLOW) || bpf_skb_load_bytes(skb, 0, to, sizeof(to)))
+		return false;
+	return to[0] == bpf_htons(0x0180) && to[1] == bpf_htons(0xc200) && to[2] == bpf_htons(0x0002);
+}
+
 static __always_inline int to_bus(struct team *t, __u32 nic)
 {
 	return nic < MAX_NICS ? bpf_redirect(t->bus[nic], 0) : TC_ACT_SHOT;
@@ -182,6 +194,8 @@ SEC("tc") int bus_in(struct __sk_buff *skb)
 		return TC_ACT_SHOT;
 	if (!read_tcp(skb, &f, false)) {
 		add(&c->other, 1);
+		if (of_the_wire(skb))
+			return TC_ACT_OK;
 		return bpf_redirect(t->virtual_nic, BPF_F_INGRESS);
 	}
 	struct record *r = bpf_map_lookup_elem(&records, &f.id);

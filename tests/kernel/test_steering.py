@@ -279,6 +279,8 @@ class Server:
         self.steering = HostSteering("team0", ["bus0", "bus1", "bus2"], pins)
         silence(hold_of("team0"))
         self.records = Records.pinned(pins)
+        assert self.records.team.live == ()  # which NICs are live, the agent says
+        self.records.team = replace(self.records.team, live=(0, 1, 2))
         self.hold = Hold(kernel.open_tap(hold_of("team0"), keep=False))
 
     def seen(self) -> dict[str, list[bytes]]:

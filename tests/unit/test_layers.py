@@ -42,6 +42,11 @@ PURE = (
     "host_agent.connection",
     "host_agent.context",
     "host_agent.decision",
+    "host_agent.lacp",
+    "host_agent.lacp_pdu",
+    "host_agent.lacp_port",
+    "host_agent.lacp_probe",
+    "host_agent.lacp_text",
     "host_agent.limits",
     "host_agent.paths",
     "host_agent.statistics",
@@ -110,7 +115,7 @@ def file_of(root: Path, module: str) -> Path | None:
 
 
 def words(path: Path) -> set[str]:
-    """The names and the strings in a file's code; comments and docstrings are not code."""
+    """The names and the strings in a file's code, and names with what is taken of them; prose is not code."""
     tree = ast.parse(path.read_text(), str(path))
     prose = {
         id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
@@ -121,6 +126,8 @@ def words(path: Path) -> set[str]:
             found.add(node.id)
         elif isinstance(node, ast.Attribute):
             found.add(node.attr)
+            if isinstance(node.value, ast.Name):
+                found.add(f"{node.value.id}.{node.attr}")
         elif isinstance(node, ast.alias):
             found.add(node.name)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
@@ -177,7 +184,7 @@ def stray_repair(root: Path) -> list[str]:
 
 def stray_kernel(root: Path) -> list[str]:
     """Files of the host agent that talk to the kernel by system call, netlink or a program such as tc."""
-    tools = {"ctypes", "pyroute2", "subprocess", "AF_NETLINK", "system", "execv", "execvp", "posix_spawn"}
+    tools = {"ctypes", "pyroute2", "subprocess", "AF_NETLINK", "os.system", "execv", "execvp", "posix_spawn"}
     return using(root, lambda path: bool(words(path) & tools), "host_agent")
 
 
