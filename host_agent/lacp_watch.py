@@ -155,4 +155,4 @@ def end_facts(end: End) -> dict[str, Any]:
     """One end, as events and the API tell it."""
     facts = {"system_priority": end.system_priority, "system": mac(end.system), "key": end.key}
     facts |= {"port_priority": end.port_priority, "port": end.port}
-    return facts | {"state": [flag.name.lower() for flag in end.state if flag.name]}
+    return facts | {"state": int(end.state)}
