@@ -64,7 +64,8 @@ class Link:
             self.ready = True
             emit("switch_ready", switch=self.switch.name, kept=len(found or ()), changed=len(changes))
             for name, lag in self.switch.lags.items():
-                self._emit_members(lag, began, **_shares(self.switch.met_with[name], lag))
+                old = self.switch.met_with[name]
+                self._emit_members(lag, began, **({} if _map(old) == _map(lag) else _shares(old, lag)))
 
         self._send(changes, then=done, wipe=found is None)
         self._emit_news()

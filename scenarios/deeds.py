@@ -189,21 +189,25 @@ class Deeds:
             self._bench.kill(who)
         if after:
             self._clock.after(after, partial(self._start_again, who))
-            self._clock.after(after, partial(self._speaks_again, who))
+            self._clock.after(after, partial(self._is_back, who))
         else:
-            self._restart(who, then=partial(self._speaks_again, who))
+            self._restart(who, then=partial(self._is_back, who))
 
     def _is_nic(self, who: str) -> bool:
         return who in [nic.name for nic in self._bench.topology.nics]
 
-    def _speaks_again(self, who: str) -> None:
-        if not self._is_nic(who):
-            return
-        if not self._bench.seen(who, "ready"):
-            self._clock.after(LOOK_S, partial(self._speaks_again, who))
-        else:
+    def _is_back(self, who: str) -> None:
+        """Looks until it is; the run does not end before."""
+        if not self._ready(who):
+            self._clock.after(LOOK_S, partial(self._is_back, who))
+        elif self._is_nic(who):
             self._network.heal(who)
             self.down.discard(who)
+
+    def _ready(self, who: str) -> bool:
+        if who in ("controller", "switch"):
+            return self._bench.switches_ready()
+        return self._bench.seen(who, "ready")
 
     def _start_again(self, who: str) -> None:
         if who == "switch":
@@ -213,8 +217,7 @@ class Deeds:
 
     def _restart(self, who: str, then: Act | None = None) -> None:
         def ready() -> bool:
-            switching = who in ("controller", "switch")
-            if not (self._bench.switches_ready() if switching else self._bench.seen(who, "ready")):
+            if not self._ready(who):
                 return False
             if then:
                 then()

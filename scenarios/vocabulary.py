@@ -112,6 +112,8 @@ SWITCH: dict[str, tuple[Kind, str]] = {
     "choices": ("count", "how often the members or buckets of a LAG changed with live traffic"),
     "moved": ("number", "share of the hash buckets that got another member, summed over all such changes"),
     "had_to_move": ("number", "of those, the share whose member was lost"),
+    "met": ("count", "how often a controller has met it: the first time, and after each restart of either"),
+    "rewritten": ("count", "flows and groups that were not as they should be when it was met again"),
     "collateral_ratio": ("number", "share of the moved buckets whose member was fine, 0 to 1; 0 when none moved"),
 }
 """`s1.WORD`."""

@@ -28,6 +28,7 @@ def _one(switch: str, events: Sequence[Event]) -> dict[str, Any]:
         if event["t"] >= up
     ]
     moved = sum(float(event["moved"]) for event in choices)
+    meetings = [event for event in events if event["event"] == "switch_ready" and event.get("switch") == switch]
     had_to_move = sum(float(event["had_to_move"]) for event in choices)
     return {
         "frames_to_members": total if known else None,
@@ -35,6 +36,8 @@ def _one(switch: str, events: Sequence[Event]) -> dict[str, Any]:
         "frames_per_member": sent,
         "busiest_share": round(max(sent.values()) / total, 4) if total else None,
         "choices": len(choices),
+        "met": len(meetings),
+        "rewritten": sum(event["changed"] for event in meetings[1:]),
         "moved": round(moved, 4),
         "had_to_move": round(had_to_move, 4),
         "collateral_ratio": round(max(0.0, moved - had_to_move) / moved, 3) if moved else 0.0,
