@@ -273,6 +273,13 @@ def _shown(name: str, value: Any) -> str:
     """A measured value: `download.longest_stall = 1.24 s`."""
     if value is None:
         return f"{name} unknown"
+    if isinstance(value, list):
+        return f"{name.removesuffix('_ms')} = [{', '.join(_shown(name, one).partition(' = ')[2] for one in value)}]"
+    if isinstance(value, dict):
+        parts = (
+            f"{word} {_shown(name if word != 'values' else '', one).partition(' = ')[2]}" for word, one in value.items()
+        )
+        return f"{name.removesuffix('_ms')}: {', '.join(parts)}"
     if name.endswith("_ms"):
         return f"{name.removesuffix('_ms')} = {show_ms(value)}"
     if isinstance(value, bool):

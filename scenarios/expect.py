@@ -3,6 +3,10 @@
     download.intact
     1 <= download.reloads <= 2
     download.longest_stall <= 2s and download.goodput >= 150mbit
+    all(resets == 0) and p99(crowd.each.longest_stall) <= 500ms
+
+Inside `all`, `any`, `count`, `sum`, `min`, `max`, `mean`, `median` and `p50` to `p99` a name without a dot means that
+measurement of every traffic, and lists may stand: one value for each connection, move or stall.
 
 Pure. The text is parsed by Python's own parser and then only the node types below are accepted; nothing is
 ever evaluated by Python. Everything that can be wrong is found when the scenario is loaded: unknown names, a
@@ -14,6 +18,7 @@ import ast
 import difflib
 import operator
 import re
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -42,6 +47,24 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 }
 
 
+Values = list[Any]
+_AGGREGATES: dict[str, Callable[[Values], Any]] = {
+    "all": all,
+    "any": any,
+    "count": sum,
+    "sum": sum,
+    "min": min,
+    "max": max,
+    "mean": statistics.fmean,
+    "median": statistics.median,
+}
+_OF_TRUTHS = ("all", "any", "count")
+_OF_NONE = ("any", "count", "sum")
+"""Those that mean something of an empty list."""
+AGGREGATES = (*_AGGREGATES, "p50", "p90", "p99")
+"""What makes one value of many; every percentile from p1 to p99 is there."""
+
+
 class ExpectationError(ValueError):
     """An expectation that means nothing: one line for its author."""
 
@@ -52,7 +75,19 @@ class Expectation:
 
     text: str
     tree: ast.expr
-    names: Mapping[str, tuple[str, ...]]
+    names: Mapping[str, "Named"]
+
+
+@dataclass(frozen=True)
+class Named:
+    """A name in an expectation: the paths of what it means, and whether that is one value or a list of values."""
+
+    paths: tuple[tuple[str, ...], ...]
+    one: bool
+
+
+class NothingMeasuredError(Exception):
+    """An aggregate of no values."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +109,7 @@ def parse(text: str, subjects: Subjects) -> Expectation:
     if len(text) > LONGEST:
         raise ExpectationError(f"longer than {LONGEST} characters; write it as several expectations")
     tree = _tree(_numbers(text))
-    names: dict[str, tuple[str, ...]] = {}
+    names: dict[str, Named] = {}
     kind = _kind(tree, subjects, names)
     if kind != "truth":
         raise ExpectationError(f"`{text}` is a {kind}, not true or false; compare it, for example `{text} >= 1`")
@@ -85,9 +120,13 @@ def parse(text: str, subjects: Subjects) -> Expectation:
 
 def evaluate(expectation: Expectation, measurements: Mapping[str, Any]) -> Outcome:
     """Judge one expectation over `measurements` (subject → measurement → value)."""
-    values = {name: _look_up(path, measurements) for name, path in expectation.names.items()}
-    # Shown under the measurement's full name, which says the unit.
-    measured = {".".join(path): values[name] for name, path in expectation.names.items()}
+    values: dict[str, Any] = {}
+    measured: dict[str, object] = {}
+    for name, named in expectation.names.items():
+        found = [_look_up(path, measurements) for path in named.paths]
+        values[name] = found[0] if named.one else [one for part in found for one in _listed(part)]
+        # Shown under the measurement's full name, which says the unit.
+        measured |= {".".join(path): _brief(value) for path, value in zip(named.paths, found, strict=True)}
     missing = [name for name, value in measured.items() if value is None]
     if missing:
         return Outcome(expectation.text, measured, "fail", f"not measured: {', '.join(missing)}")
@@ -95,7 +134,20 @@ def evaluate(expectation: Expectation, measurements: Mapping[str, Any]) -> Outco
         holds = _value(expectation.tree, values)
     except ZeroDivisionError:
         return Outcome(expectation.text, measured, "fail", "division by zero")
+    except NothingMeasuredError as error:
+        return Outcome(expectation.text, measured, "fail", str(error))
     return Outcome(expectation.text, measured, "pass" if holds else "fail")
+
+
+def _listed(value: Any) -> Values:
+    return value if isinstance(value, list) else [value]
+
+
+def _brief(value: Any) -> object:
+    """A list as it is told to people: all of it, or its size and extremes."""
+    if not isinstance(value, list) or len(value) <= 8:
+        return value
+    return {"values": len(value), "min": min(value), "median": statistics.median(value), "max": max(value)}
 
 
 def _numbers(text: str) -> str:
@@ -112,7 +164,7 @@ def _numbers(text: str) -> str:
         raise ExpectationError(f"`{unit}` in `{written}` is no unit; use s, ms, us, B, KiB, MB, kbit, mbit …")
 
     if re.search(r"\b(duration|size|rate)\s*\(", text):
-        raise ExpectationError("calls are not part of an expectation; write quantities as 2s, 64KiB, 150mbit")
+        raise ExpectationError("write quantities as 2s, 64KiB, 150mbit")
     return _QUANTITY.sub(plain, text)
 
 
@@ -143,38 +195,76 @@ def _path(node: ast.expr) -> tuple[str, ...] | None:
     return None
 
 
-def _kind(node: ast.expr, subjects: Subjects, names: dict[str, tuple[str, ...]]) -> Kind:
-    """The kind of a tree's value, checking it on the way and collecting the measurements it names."""
+def _kind(node: ast.expr, subjects: Subjects, names: dict[str, Named], many: bool = False) -> Kind:
+    """The kind of a tree's value, checking it on the way and collecting the measurements it names.
+
+    `many`: inside an aggregate, where lists may stand.
+    """
     if quantity := _quantity(node):
         return quantity[0]
     if path := _path(node):
-        resolved, kind = _resolve(path, subjects)
-        names[".".join(path)] = resolved
+        named, kind = _named(path, subjects, many)
+        names[".".join(path)] = named
         return kind
+    if isinstance(node, ast.Call):
+        return _aggregate(node, subjects, names, many)
     match node:
         case ast.Constant(value=bool()):
             return "truth"
         case ast.Constant(value=int() | float()):
             return "number"
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return _no_truth(_kind(operand, subjects, names), "-")
+            return _no_truth(_kind(operand, subjects, names, many), "-")
         case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return _only_truth(_kind(operand, subjects, names), "not")
+            return _only_truth(_kind(operand, subjects, names, many), "not")
         case ast.BoolOp(op=op, values=values):
             for value in values:
-                _only_truth(_kind(value, subjects, names), "and" if isinstance(op, ast.And) else "or")
+                _only_truth(_kind(value, subjects, names, many), "and" if isinstance(op, ast.And) else "or")
             return "truth"
         case ast.BinOp(op=op, left=left, right=right) if type(op) in _ARITHMETIC:
-            return _combine(_ARITHMETIC[type(op)][0], _kind(left, subjects, names), _kind(right, subjects, names))
+            return _combine(
+                _ARITHMETIC[type(op)][0], _kind(left, subjects, names, many), _kind(right, subjects, names, many)
+            )
         case ast.Compare(left=left, ops=ops, comparators=comparators) if all(type(op) in _COMPARISONS for op in ops):
-            kinds = [_kind(side, subjects, names) for side in (left, *comparators)]
+            kinds = [_kind(side, subjects, names, many) for side in (left, *comparators)]
             for one, other in pairwise(kinds):
                 _alike(one, other)
             return "truth"
     raise ExpectationError(
         f"`{ast.unparse(node)}` is not part of the language,"
-        " which has names, numbers with units, + - * /, comparisons, and, or, not"
+        " which has names, numbers with units, + - * /, comparisons, and, or, not, all(…), any(…), max(…), p99(…)"
     )
+
+
+def _aggregate(node: ast.Call, subjects: Subjects, names: dict[str, Named], many: bool) -> Kind:
+    word = node.func.id if isinstance(node.func, ast.Name) else ast.unparse(node.func)
+    if _make_one(word) is None:
+        raise ExpectationError(f"`{ast.unparse(node)}` is not part of the language{nearest(word, AGGREGATES)}")
+    if node.keywords or not node.args:
+        raise ExpectationError(f"`{word}(…)` needs values, for example `{word}({_inside(word)})`")
+    if many:
+        raise ExpectationError(f"`{word}(…)` stands inside another one; write two expectations")
+    kinds = [_kind(argument, subjects, names, many=True) for argument in node.args]
+    for one, other in pairwise(kinds):
+        _alike(one, other)
+    if word in _OF_TRUTHS:
+        for kind in kinds:
+            if kind != "truth":
+                raise ExpectationError(f"`{word}(…)` needs comparisons, for example `{word}({_inside(word)})`")
+        return "count" if word == "count" else "truth"
+    return _no_truth(kinds[0], f"{word}(…)")
+
+
+def _inside(word: str) -> str:
+    return "resets == 0" if word in _OF_TRUTHS else "longest_stall"
+
+
+def _make_one(word: str) -> Callable[[Values], Any] | None:
+    """What an aggregate does; None for a word that is none."""
+    if re.fullmatch(r"p[1-9][0-9]?", word):
+        # The nearest rank: the smallest value that so many percent of all are not above.
+        return lambda values: sorted(values)[-(-int(word[1:]) * len(values) // 100) - 1]
+    return _AGGREGATES.get(word)
 
 
 def _only_truth(kind: Kind, word: str) -> Kind:
@@ -217,24 +307,58 @@ def _combine(sign: str, one: Kind, other: Kind) -> Kind:
     raise ExpectationError(f"a {one} {sign} a {other} means nothing here")
 
 
-def _resolve(path: tuple[str, ...], subjects: Subjects) -> tuple[tuple[str, ...], Kind]:
-    """`download.longest_stall` → (("download", "longest_stall_ms"), "duration"). Raises ExpectationError."""
+def _named(path: tuple[str, ...], subjects: Subjects, many: bool) -> tuple[Named, Kind]:
+    """What a name means. Raises ExpectationError."""
+    if many and path[0] not in subjects:
+        traffic = [name for name, kind in subjects.items() if kind == "traffic"]
+        if path[0] not in {*vocabulary.LISTS, *vocabulary.TABLES} and not _measurement("traffic", path):
+            known = _shown(vocabulary.TRAFFIC)
+            near = nearest(path[0], [*subjects, *known])
+            raise ExpectationError(f"`{path[0]}` is neither traffic of this scenario nor a measurement{near}")
+        found = [_resolve((name, *path), subjects) for name in traffic]
+        return Named(tuple(place for place, _, _ in found), one=False), found[0][1]
+    place, kind, single = _resolve(path, subjects)
+    if not single and not many:
+        name = ".".join(path)
+        raise ExpectationError(f"`{name}` is a list; say what of it, for example `max({name})` or `p99({name})`")
+    return Named((place,), one=single), kind
+
+
+def _resolve(path: tuple[str, ...], subjects: Subjects) -> tuple[tuple[str, ...], Kind, bool]:
+    """`download.longest_stall` → (("download", "longest_stall_ms"), "duration", True); False: it is a list.
+
+    Raises ExpectationError.
+    """
     head, *rest = path
     if head not in subjects:
         raise ExpectationError(f"`{head}` is no traffic of this scenario{nearest(head, list(subjects))}")
-    names = vocabulary.SUBJECTS[subjects[head]]
     if subjects[head] == "traffic" and len(rest) == 2 and rest[0] in vocabulary.TABLES:
         words, called = vocabulary.TABLES[rest[0]]
         if rest[1] not in words:
             raise ExpectationError(f"`{rest[1]}` is no {called}{nearest(rest[1], words)}")
-        return path, "count"
-    known = vocabulary.resolve(names, rest[0]) if len(rest) == 1 else None
+        return path, "count", True
+    if subjects[head] == "traffic" and len(rest) == 2 and rest[0] in vocabulary.LISTS:
+        listed = vocabulary.LISTS[rest[0]]
+        found = vocabulary.resolve(listed, rest[1])
+        if found is None:
+            raise ExpectationError(f"`{'.'.join(path)}` is no measurement{nearest(rest[1], _shown(listed))}")
+        return (head, rest[0], found[0]), found[1], False
+    known = _measurement(subjects[head], tuple(rest))
     if known is None:
-        shown = [name.removesuffix("_ms").removesuffix("_mbit") for name in names]
         asked = ".".join(rest)
         what = f"`{'.'.join(path)}` is no measurement" if rest else f"`{head}` alone is no measurement"
-        raise ExpectationError(f"{what}{nearest(asked, shown)}")
-    return (head, known[0]), known[1]
+        raise ExpectationError(f"{what}{nearest(asked, _shown(vocabulary.SUBJECTS[subjects[head]]))}")
+    return (head, known[0]), known[1], known[0] not in vocabulary.LISTS[""]
+
+
+def _measurement(subject: str, rest: tuple[str, ...]) -> tuple[str, Kind] | None:
+    """The measurement of that kind of subject, by its full name."""
+    names = vocabulary.SUBJECTS[subject] | (vocabulary.LISTS[""] if subject == "traffic" else {})
+    return vocabulary.resolve(names, rest[0]) if len(rest) == 1 else None
+
+
+def _shown(names: Mapping[str, object]) -> list[str]:
+    return [name.removesuffix("_ms").removesuffix("_mbit") for name in names]
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
@@ -275,18 +399,36 @@ def _value(node: ast.expr, measured: Mapping[str, Any]) -> Any:
     match node:
         case ast.Constant(value=value):
             return value
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_value(operand, measured)
-        case ast.UnaryOp(operand=operand):
-            return not _value(operand, measured)
-        case ast.BoolOp(op=ast.And(), values=values):
-            return all(_value(value, measured) for value in values)
-        case ast.BoolOp(values=values):
-            return any(_value(value, measured) for value in values)
-        case ast.BinOp(op=op, left=left, right=right):
-            return _ARITHMETIC[type(op)][1](_value(left, measured), _value(right, measured))
+        case ast.Call(func=ast.Name(id=word), args=arguments):
+            made, values = _make_one(word), [v for one in arguments for v in _listed(_value(one, measured))]
+            if made is None or (not values and word not in _OF_NONE):
+                raise NothingMeasuredError(f"`{ast.unparse(node)}`: there is nothing to measure")
+            return made(values)
+        case ast.UnaryOp(op=op, operand=operand):
+            sign: Callable[[Any], Any] = operator.neg if isinstance(op, ast.USub) else operator.not_
+            return _each(sign, _value(operand, measured))
+        case ast.BoolOp(op=op, values=operands):
+            join = all if isinstance(op, ast.And) else any
+            return _each(lambda *sides: join(sides), *(_value(one, measured) for one in operands))
+        case ast.BinOp(op=sum_, left=left, right=right):
+            return _each(_ARITHMETIC[type(sum_)][1], _value(left, measured), _value(right, measured))
         case ast.Compare(left=left, ops=ops, comparators=comparators):
-            sides = [_value(side, measured) for side in (left, *comparators)]
-            pairs = zip(ops, sides, sides[1:], strict=False)
-            return all(_COMPARISONS[type(op)](one, other) for op, one, other in pairs)
+
+            def compare(*sides: Any) -> bool:
+                pairs = zip(ops, sides, sides[1:], strict=False)
+                return all(_COMPARISONS[type(op)](one, other) for op, one, other in pairs)
+
+            return _each(compare, *(_value(side, measured) for side in (left, *comparators)))
     raise AssertionError(f"parse() let {ast.dump(node)} through")
+
+
+def _each(act: Callable[..., Any], *sides: Any) -> Any:
+    """Once, or for each value of the lists among the sides, which go in step."""
+    sizes = {len(side) for side in sides if isinstance(side, list)}
+    if not sizes:
+        return act(*sides)
+    if len(sizes) > 1:
+        raise NothingMeasuredError("lists of different lengths cannot be compared value by value")
+    (size,) = sizes
+    rows = zip(*(side if isinstance(side, list) else [side] * size for side in sides), strict=True)
+    return [act(*row) for row in rows]

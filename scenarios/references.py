@@ -32,7 +32,7 @@ from topologies.shapes import SHAPES
 Place = tuple[str | int, ...]
 Complaint = tuple[Place, str]
 
-RESERVED = ("run", "all", "any")
+RESERVED = ("run", *expect.AGGREGATES)
 """Names an expectation uses for something else than traffic; the NICs' and switches' are others."""
 
 

@@ -122,7 +122,7 @@ def test_a_missing_measurement_never_passes(text, missing):
         ("download.reloads in [1, 2]", "`download.reloads in [1, 2]` is not part of the language"),
         ("download.reloads ** 9 > 1", "`download.reloads ** 9` is not part of the language"),
         ("len(download) > 1", "`len(download)` is not part of the language"),
-        ("duration(2000) > download.longest_stall", "calls are not part of an expectation"),
+        ("duration(2000) > download.longest_stall", "write quantities as 2s, 64KiB, 150mbit"),
         ("download.__class__ == 1", "`download.__class__` is no measurement"),
         ("download.intact.__class__", "`download.intact.__class__` is no measurement"),
         ("(lambda: 1)() == 1", "`(lambda: 1)()` is not part of the language"),
@@ -158,3 +158,105 @@ def test_any_text_is_judged_or_refused(text):
     except expect.ExpectationError:
         return
     assert expect.evaluate(expectation, MEASURED).verdict in ("pass", "fail")
+
+
+MANY = {
+    "a": {"intact": True, "resets": 0, "longest_stall_ms": 10.0, "bytes": 100, "causes": {"stray": 1}, "stalls_ms": []},
+    "b": {"intact": True, "resets": 2, "longest_stall_ms": 90.0, "bytes": 300, "causes": {}, "stalls_ms": [6.0, 90.0]},
+    "run": {},
+    "c": {
+        "each": {"longest_stall_ms": [float(n) for n in range(1, 101)], "reloads": [0, 1] * 50, "moves": [1, 1] * 50}
+    },
+}
+for words in (MANY["a"], MANY["b"]):
+    words["each"] = {"longest_stall_ms": [5.0], "reloads": [1], "moves": [2], "bytes": [7]}
+
+
+def judge_many(text: str, *traffic: str) -> expect.Outcome:
+    subjects = dict.fromkeys(traffic or ("a", "b"), "traffic") | {"run": "run"}
+    return expect.evaluate(expect.parse(text, subjects), MANY)
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("all(intact)", "pass"),
+        ("all(resets == 0)", "fail"),
+        ("all(resets <= 2 and intact)", "pass"),
+        ("any(resets == 0)", "pass"),
+        ("any(resets > 2)", "fail"),
+        ("count(resets == 0) == 1", "pass"),
+        ("sum(bytes) == 400B", "pass"),
+        ("max(longest_stall) <= 90ms", "pass"),
+        ("max(longest_stall) < 90ms", "fail"),
+        ("min(a.longest_stall, b.longest_stall) == 10ms", "pass"),
+        ("mean(bytes) == 200B and median(bytes) == 200B", "pass"),
+        ("all(causes.stray <= 1)", "pass"),
+        ("max(b.longest_stall - a.longest_stall) == 80ms", "pass"),
+        ("max(b.stalls) == 90ms and min(b.stalls) == 6ms", "pass"),
+        ("count(b.stalls > 50ms) == 1", "pass"),
+        ("count(stalls > 50ms) == 1", "pass"),
+        ("max(each.longest_stall) == 5ms", "pass"),
+        ("not all(not intact)", "pass"),
+    ],
+)
+def test_of_all_traffic(text, verdict):
+    outcome = judge_many(text)
+    assert outcome.verdict == verdict, outcome
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("p99(c.each.longest_stall) == 99ms", "pass"),
+        ("p50(c.each.longest_stall) == 50ms", "pass"),
+        ("p1(c.each.longest_stall) == 1ms", "pass"),
+        ("p95(c.each.longest_stall_ms) == 95", "pass"),
+        ("median(c.each.longest_stall) == 50.5ms", "pass"),
+        ("all(c.each.longest_stall < 100ms)", "fail"),
+        ("all(c.each.reloads <= c.each.moves)", "pass"),
+        ("sum(c.each.reloads) == 50", "pass"),
+        ("count(c.each.reloads == 1) == 50", "pass"),
+    ],
+)
+def test_of_all_connections(text, verdict):
+    outcome = judge_many(text, "c")
+    assert outcome.verdict == verdict, outcome
+
+
+def test_what_was_measured_is_told_by_traffic_and_of_long_lists_in_brief():
+    assert judge_many("all(resets == 0)").measured == {"a.resets": 0, "b.resets": 2}
+    brief = judge_many("max(c.each.longest_stall) < 1s", "c").measured
+    assert brief == {"c.each.longest_stall_ms": {"values": 100, "min": 1.0, "median": 50.5, "max": 100.0}}
+
+
+def test_nothing_to_measure_fails():
+    for text in ("max(a.stalls) <= 1s", "all(a.stalls <= 1s)", "p99(a.stalls) <= 1s"):
+        outcome = judge_many(text)
+        assert (outcome.verdict, "there is nothing to measure" in outcome.reason) == ("fail", True)
+    assert judge_many("sum(a.stalls) == 0ms and count(a.stalls > 1ms) == 0").verdict == "pass"
+    assert judge_many("all(offloads == 1)").reason == "not measured: a.offloads, b.offloads"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("b.stalls <= 1s", "`b.stalls` is a list; say what of it, for example `max(b.stalls)` or `p99(b.stalls)`"),
+        ("all(resets)", "`all(…)` needs comparisons, for example `all(resets == 0)`"),
+        ("max(intact)", "`max(…)` needs numbers, not true or false"),
+        ("max(longest_stall) <= 2", "a duration is compared with a bare number"),
+        ("max(longest_stall, bytes) > 1s", "a duration cannot be compared with a size"),
+        ("all(max(resets) == 0)", "`max(…)` stands inside another one; write two expectations"),
+        ("all(reset == 0)", "`reset` is neither traffic of this scenario nor a measurement; did you mean `resets`?"),
+        ("all(each.reload == 0)", "`a.each.reload` is no measurement; did you mean `reloads`?"),
+        ("al(resets == 0)", "`al(resets == 0)` is not part of the language; did you mean `all`?"),
+        ("p100(b.stalls) == 1", "`p100(b.stalls)` is not part of the language; there is all, any, count"),
+        ("max() > 1s", "`max(…)` needs values, for example `max(longest_stall)`"),
+        ("max(key=resets) > 1", "`max(…)` needs values"),
+        ("resets == 0", "`resets` is no traffic of this scenario"),
+    ],
+)
+def test_refused_of_many(text, complaint):
+    with pytest.raises(expect.ExpectationError) as error:
+        judge_many(text)
+    assert complaint in str(error.value)
