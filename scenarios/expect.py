@@ -18,13 +18,13 @@ import ast
 import difflib
 import operator
 import re
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
 from scenarios import units, vocabulary
+from scenarios.aggregates import AGGREGATES, OF_NONE, OF_TRUTHS, NothingMeasuredError, brief, each, listed, maker
 from scenarios.vocabulary import Kind
 
 LONGEST = 300
@@ -47,24 +47,6 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 }
 
 
-Values = list[Any]
-_AGGREGATES: dict[str, Callable[[Values], Any]] = {
-    "all": all,
-    "any": any,
-    "count": sum,
-    "sum": sum,
-    "min": min,
-    "max": max,
-    "mean": statistics.fmean,
-    "median": statistics.median,
-}
-_OF_TRUTHS = ("all", "any", "count")
-_OF_NONE = ("any", "count", "sum")
-"""Those that mean something of an empty list."""
-AGGREGATES = (*_AGGREGATES, "p50", "p90", "p99")
-"""What makes one value of many; every percentile from p1 to p99 is there."""
-
-
 class ExpectationError(ValueError):
     """An expectation that means nothing: one line for its author."""
 
@@ -84,10 +66,6 @@ class Named:
 
     paths: tuple[tuple[str, ...], ...]
     one: bool
-
-
-class NothingMeasuredError(Exception):
-    """An aggregate of no values."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +102,9 @@ def evaluate(expectation: Expectation, measurements: Mapping[str, Any]) -> Outco
     measured: dict[str, object] = {}
     for name, named in expectation.names.items():
         found = [_look_up(path, measurements) for path in named.paths]
-        values[name] = found[0] if named.one else [one for part in found for one in _listed(part)]
+        values[name] = found[0] if named.one else [one for part in found for one in listed(part)]
         # Shown under the measurement's full name, which says the unit.
-        measured |= {".".join(path): _brief(value) for path, value in zip(named.paths, found, strict=True)}
+        measured |= {".".join(path): brief(value) for path, value in zip(named.paths, found, strict=True)}
     missing = [name for name, value in measured.items() if value is None]
     if missing:
         return Outcome(expectation.text, measured, "fail", f"not measured: {', '.join(missing)}")
@@ -137,17 +115,6 @@ def evaluate(expectation: Expectation, measurements: Mapping[str, Any]) -> Outco
     except NothingMeasuredError as error:
         return Outcome(expectation.text, measured, "fail", str(error))
     return Outcome(expectation.text, measured, "pass" if holds else "fail")
-
-
-def _listed(value: Any) -> Values:
-    return value if isinstance(value, list) else [value]
-
-
-def _brief(value: Any) -> object:
-    """A list as it is told to people: all of it, or its size and extremes."""
-    if not isinstance(value, list) or len(value) <= 8:
-        return value
-    return {"values": len(value), "min": min(value), "median": statistics.median(value), "max": max(value)}
 
 
 def _numbers(text: str) -> str:
@@ -238,7 +205,7 @@ def _kind(node: ast.expr, subjects: Subjects, names: dict[str, Named], many: boo
 
 def _aggregate(node: ast.Call, subjects: Subjects, names: dict[str, Named], many: bool) -> Kind:
     word = node.func.id if isinstance(node.func, ast.Name) else ast.unparse(node.func)
-    if _make_one(word) is None:
+    if maker(word) is None:
         raise ExpectationError(f"`{ast.unparse(node)}` is not part of the language{nearest(word, AGGREGATES)}")
     if node.keywords or not node.args:
         raise ExpectationError(f"`{word}(…)` needs values, for example `{word}({_inside(word)})`")
@@ -247,7 +214,7 @@ def _aggregate(node: ast.Call, subjects: Subjects, names: dict[str, Named], many
     kinds = [_kind(argument, subjects, names, many=True) for argument in node.args]
     for one, other in pairwise(kinds):
         _alike(one, other)
-    if word in _OF_TRUTHS:
+    if word in OF_TRUTHS:
         for kind in kinds:
             if kind != "truth":
                 raise ExpectationError(f"`{word}(…)` needs comparisons, for example `{word}({_inside(word)})`")
@@ -256,15 +223,7 @@ def _aggregate(node: ast.Call, subjects: Subjects, names: dict[str, Named], many
 
 
 def _inside(word: str) -> str:
-    return "resets == 0" if word in _OF_TRUTHS else "longest_stall"
-
-
-def _make_one(word: str) -> Callable[[Values], Any] | None:
-    """What an aggregate does; None for a word that is none."""
-    if re.fullmatch(r"p[1-9][0-9]?", word):
-        # The nearest rank: the smallest value that so many percent of all are not above.
-        return lambda values: sorted(values)[-(-int(word[1:]) * len(values) // 100) - 1]
-    return _AGGREGATES.get(word)
+    return "resets == 0" if word in OF_TRUTHS else "longest_stall"
 
 
 def _only_truth(kind: Kind, word: str) -> Kind:
@@ -400,35 +359,23 @@ def _value(node: ast.expr, measured: Mapping[str, Any]) -> Any:
         case ast.Constant(value=value):
             return value
         case ast.Call(func=ast.Name(id=word), args=arguments):
-            made, values = _make_one(word), [v for one in arguments for v in _listed(_value(one, measured))]
-            if made is None or (not values and word not in _OF_NONE):
+            made, values = maker(word), [v for one in arguments for v in listed(_value(one, measured))]
+            if made is None or (not values and word not in OF_NONE):
                 raise NothingMeasuredError(f"`{ast.unparse(node)}`: there is nothing to measure")
             return made(values)
         case ast.UnaryOp(op=op, operand=operand):
             sign: Callable[[Any], Any] = operator.neg if isinstance(op, ast.USub) else operator.not_
-            return _each(sign, _value(operand, measured))
+            return each(sign, _value(operand, measured))
         case ast.BoolOp(op=op, values=operands):
             join = all if isinstance(op, ast.And) else any
-            return _each(lambda *sides: join(sides), *(_value(one, measured) for one in operands))
+            return each(lambda *sides: join(sides), *(_value(one, measured) for one in operands))
         case ast.BinOp(op=sum_, left=left, right=right):
-            return _each(_ARITHMETIC[type(sum_)][1], _value(left, measured), _value(right, measured))
+            return each(_ARITHMETIC[type(sum_)][1], _value(left, measured), _value(right, measured))
         case ast.Compare(left=left, ops=ops, comparators=comparators):
 
             def compare(*sides: Any) -> bool:
                 pairs = zip(ops, sides, sides[1:], strict=False)
                 return all(_COMPARISONS[type(op)](one, other) for op, one, other in pairs)
 
-            return _each(compare, *(_value(side, measured) for side in (left, *comparators)))
+            return each(compare, *(_value(side, measured) for side in (left, *comparators)))
     raise AssertionError(f"parse() let {ast.dump(node)} through")
-
-
-def _each(act: Callable[..., Any], *sides: Any) -> Any:
-    """Once, or for each value of the lists among the sides, which go in step."""
-    sizes = {len(side) for side in sides if isinstance(side, list)}
-    if not sizes:
-        return act(*sides)
-    if len(sizes) > 1:
-        raise NothingMeasuredError("lists of different lengths cannot be compared value by value")
-    (size,) = sizes
-    rows = zip(*(side if isinstance(side, list) else [side] * size for side in sides), strict=True)
-    return [act(*row) for row in rows]

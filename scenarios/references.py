@@ -8,7 +8,7 @@ import keyword
 import re
 from collections.abc import Iterator, Sequence
 
-from scenarios import conditions, expect, timeline
+from scenarios import aggregates, conditions, expect, timeline
 from scenarios.expect import nearest
 from scenarios.schema import PLACEHOLDERS, Scenario
 from scenarios.steps import (
@@ -32,7 +32,7 @@ from topologies.shapes import SHAPES
 Place = tuple[str | int, ...]
 Complaint = tuple[Place, str]
 
-RESERVED = ("run", *expect.AGGREGATES)
+RESERVED = ("run", *aggregates.AGGREGATES)
 """Names an expectation uses for something else than traffic; the NICs' and switches' are others."""
 
 

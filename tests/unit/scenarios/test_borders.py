@@ -20,6 +20,7 @@ PURE = (
     "complain",
     "timeline",
     "expect",
+    "aggregates",
     *(f"measure.{noun}" for noun in ("__init__", "arrivals", "faults", "moves", "nics", "owners", "run", "stories")),
     "measure.switches",
     "measure.traffic",
