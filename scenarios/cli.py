@@ -5,6 +5,7 @@ Exit status: 0 all passed, or were skipped for what this machine lacks · 1 an e
 """
 
 import argparse
+import contextlib
 import os
 import shutil
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from scenarios import batch, catalogue, environment, launcher
 from scenarios.load import LoadError, cases_of_file, load_file
+from scenarios.report import archive
 from topologies import capabilities
 from topologies.sandbox import SandboxError
 
@@ -73,6 +75,10 @@ def _parser() -> argparse.ArgumentParser:
     test.add_argument("pytest", nargs=argparse.REMAINDER, metavar="PYTEST ARGS")
     test.set_defaults(do=_test)
 
+    report = commands.add_parser("report", help="judge archived runs again and write their reports anew; needs no root")
+    report.add_argument("folder", type=Path, metavar="DIR", help="of one run, or of several")
+    report.set_defaults(do=_report)
+
     commands.add_parser("doctor", help="what this machine can do and what it lacks").set_defaults(do=_doctor)
     return parser
 
@@ -104,6 +110,9 @@ def _run(arguments: argparse.Namespace) -> int:
         print(f"{len(kept)} of {len(jobs)} have run already")
     with launcher.Interruption() as interruption:
         verdicts = kept + batch.Batch(missing, surroundings, interruption, Path.cwd()).run(arguments.jobs)
+    with contextlib.suppress(OSError):  # then there are no results either, and that has been told
+        archive.write_junit(jobs[0].out.parent, [job.out for job in jobs])
+    launcher.give_to_caller(jobs[0].out.parent)
     counts = {one: verdicts.count(one) for one in ("pass", "fail", "error", "skip") if one in verdicts}
     if len(jobs) > 1:
         left_out = len(jobs) - len(verdicts)
@@ -183,6 +192,18 @@ def _list(_: argparse.Namespace) -> int:
 def _test(arguments: argparse.Namespace) -> int:
     os.chdir(launcher.ROOT)
     os.execv(sys.executable, [sys.executable, "-m", "pytest", *arguments.pytest])
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    try:
+        folders = archive.runs(arguments.folder)
+        results = [archive.rebuild(folder) for folder in folders]
+        archive.write_junit(arguments.folder, folders)
+    except (archive.NoRun, OSError) as error:
+        raise CallError(str(error)) from None
+    for folder, result in zip(folders, results, strict=True):
+        print(f"{result['verdict'].upper()} {result['scenario']}: {_short(folder / 'report.html')}")
+    return PASSED if {result["verdict"] for result in results} <= {"pass", "skip"} else FAILED
 
 
 def _doctor(_: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ On a terminal one line is updated in place; elsewhere (CI) every event of note i
 colours.
 """
 
+import io
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -166,7 +167,7 @@ class Console:
 
     def _expectation(self, one: Mapping[str, Any], events: Sequence[Event]) -> None:
         sign = {"pass": "✓", "fail": "✗"}.get(one["verdict"], "–")
-        seen = ", ".join(_shown(name, value) for name, value in one["measured"].items())
+        seen = ", ".join(shown(name, value) for name, value in one["measured"].items())
         why = "; ".join(word for word in (one.get("reason"), seen) if word)
         self._print(f"  {self._paint(one['verdict'], sign)} {one['text']}" + (f"   ({why})" if why else ""))
         if one["verdict"] == "fail":
@@ -205,6 +206,13 @@ def _row(name: str, at: float, move: measure.Event, took: float | None) -> tuple
 def _took(move: measure.Event) -> float | None:
     took = move.get("parts_ms", {}).get("total")
     return None if took is None else float(took)
+
+
+def told(scenario: Scenario, result: Result, events: Sequence[Event], folder: Path) -> str:
+    """A result as a console without colours shows it."""
+    out = io.StringIO()
+    Console(scenario, out, live=False).result(result, events, folder)
+    return out.getvalue()
 
 
 def around(names: Mapping[str, object], events: Sequence[Event]) -> list[str]:
@@ -269,7 +277,7 @@ def _step(event: Event) -> str:
     return f"step {event['index'] + 1}: {event['do']} {' '.join(about)}".rstrip()
 
 
-def _shown(name: str, value: Any) -> str:
+def shown(name: str, value: Any) -> str:
     """A measured value: `download.longest_stall = 1.24 s`."""
     if value is None:
         return f"{name} unknown"

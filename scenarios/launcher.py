@@ -11,12 +11,14 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
 from scenarios import events, needs, verdict
 from scenarios.load import Case
+from scenarios.report import archive
 from scenarios.schema import Scenario
 from topologies import sandbox
 
@@ -74,7 +76,7 @@ class Run:
 
     def __init__(self, job: Job, environment: Mapping[str, Any], watcher: Watcher, interruption: Interruption) -> None:
         """Launches it. Raises SandboxError where no sandbox can be made."""
-        self.job, self._environment, self._watcher, self._interruption = job, environment, watcher, interruption
+        self.job, self._watcher, self._interruption = job, watcher, interruption
         record, scenario = job.out / "events.jsonl", job.scenario
         (job.out / "logs").mkdir(parents=True)
         record.touch()
@@ -82,7 +84,8 @@ class Run:
         self._zero = time.monotonic()
         with record.open("ab") as file:
             emit = events.Emitter("teambed", file.fileno(), self._zero)
-            emit("scenario", scenario=scenario.scenario, about=scenario.about, seed=scenario.seed, set=job.overrides)
+            names = {"scenario": scenario.scenario, "seed": scenario.seed, "digest": job.case.digest}
+            emit("scenario", **names, started=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
             emit("environment", environment=environment)
             reason = needs.lacking(scenario, environment["capabilities"]["missing"])
             if reason:
@@ -127,7 +130,7 @@ class Run:
             self._sandbox.wait()
 
     def result(self) -> verdict.Result:
-        """Judge it and write `result.json`, whole or not at all."""
+        """Judge it and write all that is made of it."""
         status, out = self._sandbox.wait() if self._sandbox else 0, self.job.out
         self._watcher.see(self._tail.read())
         self._tail.close()
@@ -135,11 +138,7 @@ class Run:
         if self._sandbox:
             with record.open("ab") as file:
                 events.Emitter("teambed", file.fileno(), self._zero)("torn_down", status=status)
-        result = verdict.judge(self.job.scenario, events.read(record), self._environment)
-        if result.get("reason") == verdict.WITHOUT_A_WORD:
-            result["reason"] += f" (exit status {status}){_last_words(out / 'logs' / 'runner.log')}"
-        write_result(out, result | {"digest": self.job.case.digest})
-        return result
+        return archive.write(out, self.job.scenario)
 
 
 def run(job: Job, environment: Mapping[str, Any], watcher: Watcher, interruption: Interruption) -> verdict.Result:
@@ -153,13 +152,6 @@ def run(job: Job, environment: Mapping[str, Any], watcher: Watcher, interruption
     return one.result()
 
 
-def write_result(out: Path, result: verdict.Result) -> None:
-    """`result.json`, whole or not at all."""
-    written = out / "result.json.new"
-    written.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-    written.replace(out / "result.json")
-
-
 def finished(job: Job) -> str | None:
     """The verdict of an earlier run of this very case that came to its end, None when there is none."""
     try:
@@ -167,11 +159,6 @@ def finished(job: Job) -> str | None:
         return str(result["verdict"]) if result["digest"] == job.case.digest and result["verdict"] in ENDED else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _last_words(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return f": {lines[-1][:300]}" if lines else ""
 
 
 def give_to_caller(folder: Path) -> None:

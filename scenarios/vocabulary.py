@@ -33,8 +33,8 @@ TRAFFIC: dict[str, tuple[Kind, str]] = {
     "longest_stall_ms": ("duration", "the longest time without a delivered byte, at the receiving end"),
     "first_byte_after_fault_ms": (
         "duration",
-        "from a fault of the network to the first new byte behind it, the longest over all faults; where no stall"
-        " was that long, the longest gap between bytes then, which is no less",
+        "from a fault of the network to the first new byte behind the move that it made necessary, the longest over"
+        " all faults; of what it has not moved, behind the agent's knowing of it",
     ),
     "longest_move_ms": ("duration", "the longest move, from the hold to the release"),
     "collateral": ("count", "reloads to where the switch sends a connection now, though the link it had was fine"),

@@ -31,6 +31,8 @@ class Move:
     began: float
     ended: float
     parts: Mapping[str, float]
+    fault: float | None = None
+    """When what made it necessary happened, as far as that is a fault."""
 
     @property
     def total_ms(self) -> float:
@@ -40,7 +42,6 @@ class Move:
 
 def moves(story: Story, faults: Sequence[Fault]) -> list[Move]:
     """The moves of one traffic, in the order of their ends."""
-    arrivals = [Arrivals(story.progress[direction]) for direction in story.directions]
     alone = len(story.connected) == 1
     found = []
     for event in story.moves:
@@ -48,25 +49,26 @@ def moves(story: Story, faults: Sequence[Fault]) -> list[Move]:
         total = float(event.get("parts_ms", {}).get("total", 0.0))
         ended = float(event["t"])
         began, source = ended - total / 1000, place(event["from"])
-        parts |= _before(event["cause"], source, began, faults)
-        if alone and (after := [s for one in arrivals if (s := one.first_after(ended)) is not None]):
-            parts["first_byte"] = round(max(after) * 1000, 3)
+        fault = _fault(event["cause"], source, began, faults)
+        if fault is not None and fault.seen is not None:
+            parts["detect"] = round((fault.seen - fault.t) * 1000, 3)
+            parts["wait"] = round((began - fault.seen) * 1000, 3)
+        first = _first_byte(story, connection_of(event), ended) if alone else None
+        if first is not None:
+            parts["first_byte"] = round((first - ended) * 1000, 3)
         ordered = {name: parts[name] for name in PARTS if name in parts}
         who = connection_of(event)
         target = place(event["to"])
-        found.append(Move(who, event["kind"], event["cause"], source, target, began, ended, ordered))
+        found.append(
+            Move(who, event["kind"], event["cause"], source, target, began, ended, ordered, fault.t if fault else None)
+        )
     return found
 
 
-def _before(cause: str, source: str, began: float, faults: Sequence[Fault]) -> dict[str, float]:
-    """What passed between the fault and the hold, of a move that a fault has caused."""
-    if cause not in BY_FAULT:
-        return {}
+def _fault(cause: str, source: str, began: float, faults: Sequence[Fault]) -> Fault | None:
+    """What has caused a move, the last one that the agent knew of on the NIC that it left."""
     known = [one for one in faults if one.nic == source and one.seen is not None and one.seen <= began]
-    if not known or known[-1].seen is None:
-        return {}
-    fault, seen = known[-1], known[-1].seen
-    return {"detect": round((seen - fault.t) * 1000, 3), "wait": round((began - seen) * 1000, 3)}
+    return known[-1] if known and cause in BY_FAULT else None
 
 
 def collateral(story: Story) -> int:
@@ -82,17 +84,32 @@ def collateral(story: Story) -> int:
 
 
 def first_byte_after_fault(story: Story, faults: Sequence[Fault]) -> float | None:
-    """Milliseconds, the longest over all faults while the traffic lived; None when there was none, or nobody knows."""
+    """Milliseconds, the longest over all faults while the traffic lived; None when there was none, or nobody knows.
+
+    A connection that a fault has moved has new bytes when its move is over. For one that was not moved the link is
+    surely dead when the agent knows of it: the bytes before that may have been on their way.
+    """
     if not story.connected:
         return None
+    found = []
     begin = min(story.connected.values())
     end = float(story.done["t"]) if story.done else float("inf")
-    times = sorted({one.t for one in faults if begin <= one.t < end})
-    if len(story.connected) > 1:
-        # Of many, each told its longest stall only.
-        stalls = [(one.stall_ended - one.longest_stall_ms / 1000, one.stall_ended) for one in story.ends.values()]
-        found = [until - t for t in times for since, until in stalls if since <= t < until]
-    else:
-        arrivals = [Arrivals(story.progress[direction]) for direction in story.directions]
-        found = [s for t in times for one in arrivals if (s := one.first_after(t)) is not None]
+    known = moves(story, faults)
+    for fault in [one for one in faults if begin <= one.t < end]:
+        caused = [one for one in known if one.fault == fault.t and one.source == fault.nic]
+        since = [(one.connection, one.ended) for one in caused]
+        if not since and fault.seen is not None:
+            since = [(one, fault.seen) for one in story.connected]
+        found += [first - fault.t for one, t in since if (first := _first_byte(story, one, t)) is not None]
     return round(max(found) * 1000, 3) if found else None
+
+
+def _first_byte(story: Story, connection: Connection | None, t: float) -> float | None:
+    """When a connection had its first new byte behind `t`, in every direction. Of many, each told its longest stall."""
+    if len(story.connected) == 1:
+        after = [Arrivals(story.progress[direction]).first_after(t) for direction in story.directions]
+        return max((t + seconds for seconds in after if seconds is not None), default=None)
+    told = story.ends.get(connection) if connection else None
+    if told is None or not told.stall_ended - told.longest_stall_ms / 1000 <= t < told.stall_ended:
+        return None
+    return told.stall_ended

@@ -69,6 +69,10 @@ def test_a_moves_parts_from_the_fault_to_the_first_byte():
 def test_the_first_byte_after_the_fault():
     assert measure(RUN)["t"]["first_byte_after_fault_ms"] == 21.0
     assert measure([e for e in RUN if e["event"] != "wire"])["t"]["first_byte_after_fault_ms"] is None
+    # Without a move, from the agent's knowing of it on: the stall goes on until 2.021 all the same.
+    assert measure([e for e in RUN if e["event"] != "move"])["t"]["first_byte_after_fault_ms"] == 21.0
+    unseen = [e for e in RUN if e["event"] not in ("move", "fault")]
+    assert measure(unseen)["t"]["first_byte_after_fault_ms"] is None
     late = [{**event, "t": 3.5} if event["event"] == "wire" else event for event in RUN]
     assert measure(late)["t"]["first_byte_after_fault_ms"] is None, "the traffic had ended"
 
@@ -135,6 +139,8 @@ def test_each_connection_of_many():
         *RUN[:2],
         ev(1.0, "connected", traffic="t", sports=[1, 2, 3], **keys),
         ev(2.0, "wire", "runner", nic="nic0", up=False),
+        ev(2.01, "fault", "agent", nic="nic0", kind="link"),
+        move(2.04, "reload", "link_down", "nic0", "nic1", sport=1),
         move(2.2, "reload", "stray", "nic0", "nic1", sport=2),
         ev(3.0, "ended", traffic="t", sports=[1, 2], **keys, **columns, duplicates=[0, None]),
     ]
@@ -146,8 +152,8 @@ def test_each_connection_of_many():
         "client_retransmits": [1, 0],
         "client_out_of_order": [0, 2],
         "client_duplicates": None,
-        "moves": [0, 1],
-        "reloads": [0, 1],
+        "moves": [1, 1],
+        "reloads": [1, 1],
     }
     # The first one had no byte from 1.95 to 2.05; the second one's longest stall was no matter of the fault.
     assert found["first_byte_after_fault_ms"] == 50.0

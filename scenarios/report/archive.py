@@ -1,0 +1,102 @@
+"""A run's folder: judges what is in it, and writes all that is made of it. The live run and `teambed report` both do.
+
+Reads events.jsonl, scenario.yaml, the captures and the runner's log; writes result.json and report.html.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from scenarios import events, verdict
+from scenarios.console import told
+from scenarios.load import load_file
+from scenarios.report.junit import Case, junit
+from scenarios.report.page import page
+from scenarios.schema import Scenario
+
+_FLAT = re.compile(r"\[\s+([^\[\]{}]*?)\s+\]")
+"""A list of plain values over several lines."""
+
+
+class NoRun(Exception):
+    """There is nothing to report on; the message is one line for a person."""
+
+
+def runs(folder: Path) -> list[Path]:
+    """The folders of runs: this one, or those in it, in order. Raises NoRun."""
+    found = (
+        [folder]
+        if (folder / "events.jsonl").is_file()
+        else sorted(file.parent for file in folder.glob("*/events.jsonl"))
+    )
+    if not found:
+        raise NoRun(f"{folder} holds no run: no events.jsonl is in it, nor in a folder in it")
+    return found
+
+
+def rebuild(folder: Path) -> verdict.Result:
+    """Judge an archived run again, by its own scenario file. Raises NoRun, LoadError, OSError."""
+    return write(folder, _scenario(folder))
+
+
+def write(folder: Path, scenario: Scenario) -> verdict.Result:
+    """Judge what the folder's events tell, and write everything. Raises OSError."""
+    record = events.read(folder / "events.jsonl")
+    environment = _told(record, "environment").get("environment", {})
+    result = verdict.judge(scenario, record, environment)
+    if result.get("reason") == verdict.WITHOUT_A_WORD:
+        status = _told(record, "torn_down").get("status", "unknown")
+        result["reason"] += f" (exit status {status}){_last_words(folder / 'logs' / 'runner.log')}"
+    result["digest"] = _told(record, "scenario").get("digest")
+    _put(folder / "result.json", _dump(result))
+    _put(folder / "report.html", page(result, record, scenario.about))
+    return result
+
+
+def write_junit(folder: Path, runs_in_it: Sequence[Path]) -> None:
+    """junit.xml of these runs, those that have a result. Raises OSError."""
+    cases = [_case(run) for run in runs_in_it if (run / "result.json").is_file()]
+    _put(folder / "junit.xml", junit(cases))
+
+
+def _case(folder: Path) -> Case:
+    record = events.read(folder / "events.jsonl")
+    result = json.loads((folder / "result.json").read_text())
+    took = max((float(event["t"]) for event in record), default=0.0)
+    text = told(_scenario(folder), result, record, folder)
+    return Case(result, text, took, _told(record, "scenario").get("started"), str(folder))
+
+
+def _scenario(folder: Path) -> Scenario:
+    """Of a run; its file is that case alone. Raises NoRun, LoadError."""
+    file = folder / "scenario.yaml"
+    if not file.is_file():
+        raise NoRun(f"{folder} has no scenario.yaml to judge the run by")
+    return load_file(file)
+
+
+def _told(record: Sequence[events.Event], kind: str) -> events.Event:
+    """The first event of a kind, or an empty one."""
+    return next((event for event in record if event["event"] == kind), {})
+
+
+def _dump(result: verdict.Result) -> str:
+    """JSON, with lists of numbers on one line each."""
+    text = json.dumps(result, indent=2, ensure_ascii=False)
+    return _FLAT.sub(lambda found: "[" + re.sub(r"\n\s+", " ", found.group(1)) + "]", text) + "\n"
+
+
+def _put(file: Path, text: str) -> None:
+    """All of it or nothing."""
+    written = file.with_name(file.name + ".new")
+    written.write_text(text)
+    written.replace(file)
+
+
+def _last_words(log: Path) -> str:
+    try:
+        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    except OSError:
+        return ""
+    return f": {lines[-1][:300]}" if lines else ""
