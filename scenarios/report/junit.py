@@ -38,15 +38,12 @@ def junit(cases: Sequence[Case]) -> str:
     numbers = {key: str(value) for key, value in counts.items()}
     root = ElementTree.Element("testsuites", {"name": "teambed", **numbers})
     started = min((case.started for case in cases if case.started), default=None)
-    stamp = {"timestamp": started} if started else {}
+    stamp = {"timestamp": started.removesuffix("Z")} if started else {}  # UTC; the schema knows no zones
     suite = ElementTree.SubElement(root, "testsuite", {"name": "teambed", **numbers, **stamp})
     for case in cases:
         suite.append(_case(case))
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="unicode", xml_declaration=False).join([_HEAD, "\n"])
-
-
-_HEAD = '<?xml version="1.0" encoding="UTF-8"?>\n'
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
 
 
 def _case(case: Case) -> ElementTree.Element:
@@ -55,7 +52,8 @@ def _case(case: Case) -> ElementTree.Element:
     found = ElementTree.Element("testcase", names)
     if result["verdict"] == "fail":
         failed = [one["text"] for one in result["expectations"] if one["verdict"] == "fail"]
-        _add(found, "failure", case.text, message=f"does not hold: {'; '.join(failed)}", type="expectation")
+        message = f"does not hold: {'; '.join(failed)}" if failed else str(result.get("reason", ""))
+        _add(found, "failure", case.text, message=message, type="expectation")
     elif result["verdict"] in ("error", "skip"):
         tag = "error" if result["verdict"] == "error" else "skipped"
         _add(found, tag, case.text, message=str(result.get("reason", "")), type="run")
