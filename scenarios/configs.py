@@ -32,6 +32,8 @@ def described(topology: Topology) -> dict[str, Any]:
         "switches": [switch.name for switch in topology.switches],
         "teams": {team.name: {nic.name: nic.switch for nic in team.nics} for team in topology.teams},
         "clients": {client.name: client.switch for client in topology.clients},
+        "uplinks": {uplink.switch: uplink.core for uplink in topology.uplinks},
+        "router": {topology.router.name: topology.router.switch} if topology.router else {},
         "rate_bps": topology.rate_bps,
     }
 

@@ -1,4 +1,4 @@
-"""The network of a run, drawn: clients, switches, NICs, server. Pure."""
+"""The network of a run, drawn: clients, router, switches, NICs, server. Pure."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -15,9 +15,9 @@ from scenarios.units import show_size
 ROW = 34
 FEW = 8
 """More clients than that are drawn as those with traffic, and one box for the others."""
-CLIENT, SWITCH, NIC, SERVER = 20, 300, 500, 730
-"""Left edges."""
-CLIENT_W, SWITCH_W, NIC_W, SERVER_W = 170, 90, 110, 130
+CLIENT, NIC, SERVER = 10, 520, 740
+"""Left edges; routers and switches stand between clients and NICs."""
+CLIENT_W, BETWEEN_W, NIC_W, SERVER_W = 160, 76, 110, 130
 
 
 def draw(
@@ -31,22 +31,52 @@ def draw(
     height = rows * ROW + 40
     client_y = _spread(len(clients), height)
     nic_y = dict(zip(order, _grouped(topology["teams"], height), strict=True))
-    switch_y = _switches(topology["switches"], nic_y, switch_of, height)
+    between = _between(topology, nic_y, switch_of, height)
     cut = {fault.nic for fault in faults}
     carried = {nic: (values.get("bytes_in") or 0) + (values.get("bytes_out") or 0) for nic, values in nics.items()}
     most = max([1, *carried.values()])
     pieces: list[Markup] = []
-    pieces += [_link((CLIENT + CLIENT_W, y), (SWITCH, switch_y[c[1]])) for c, y in zip(clients, client_y, strict=True)]
-    for first, second in pairwise(topology["switches"]):
-        if first in switch_y and second in switch_y:
-            middle = SWITCH + SWITCH_W / 2
-            pieces.append(svg.line((middle, switch_y[first]), (middle, switch_y[second]), "wire"))
+    for client, y in zip(clients, client_y, strict=True):
+        x, to = between[client[1]]
+        pieces.append(svg.line((CLIENT + CLIENT_W, y), (x, to), "wire"))
+    for far, near in {**topology.get("uplinks", {}), **_reversed(topology.get("router", {}))}.items():
+        (x, y), (to_x, to_y) = between[near], between[far]
+        pieces.append(svg.line((x + BETWEEN_W, y), (to_x, to_y), "wire"))
     for index, nic in enumerate(order):
-        pieces += _nic(nic, index, nic_y[nic], switch_y[switch_of[nic]], carried.get(nic, 0), most, nic in cut)
+        x, y = between[switch_of[nic]]
+        pieces += _nic(nic, index, nic_y[nic], (x + BETWEEN_W, y), carried.get(nic, 0), most, nic in cut)
     pieces += [_box(CLIENT, y, CLIENT_W, *client[2:]) for client, y in zip(clients, client_y, strict=True)]
-    pieces += [_box(SWITCH, y, SWITCH_W, name, "LAG") for name, y in switch_y.items()]
+    pieces += [_box(x, y, BETWEEN_W, name, _what(name, topology)) for name, (x, y) in between.items()]
     pieces += _server(topology, nic_y, height)
-    return svg.drawing(height, "The network: clients, switch, NICs of the team, server", *pieces)
+    return svg.drawing(height, "The network: clients, switches, NICs of the team, server", *pieces)
+
+
+def _reversed(router: Mapping[str, str]) -> dict[str, str]:
+    """Its switch → the router, as an uplink is told: what is farther from the clients first."""
+    return {switch: name for name, switch in router.items()}
+
+
+def _what(name: str, topology: Event) -> str:
+    if name in topology.get("router", {}):
+        return "router"
+    members = {switch for team in topology["teams"].values() for switch in team.values()}
+    return "LAG" if name in members | set(topology.get("uplinks", {}).values()) else ""
+
+
+def _between(
+    topology: Event, nic_y: Mapping[str, float], switch_of: Mapping[str, str], height: float
+) -> dict[str, svg.Point]:
+    """Routers and switches → left edge and middle, in columns from the clients to the NICs."""
+    uplinks = topology.get("uplinks", {})
+    core = [name for name in topology["switches"] if name not in uplinks]
+    columns = [column for column in (list(topology.get("router", {})), core, list(uplinks)) if column]
+    space = (NIC - CLIENT - CLIENT_W - BETWEEN_W * len(columns)) / (len(columns) + 1)
+    found = {}
+    for index, names in enumerate(columns):
+        x = CLIENT + CLIENT_W + space * (index + 1) + BETWEEN_W * index
+        for name, y in _beside(names, nic_y, switch_of, height).items():
+            found[name] = (x, y)
+    return found
 
 
 def _clients(switch_of: Mapping[str, str], traffic: Mapping[str, str]) -> list[tuple[str, str, str, str]]:
@@ -79,7 +109,7 @@ def _grouped(teams: Mapping[str, Sequence[str]], height: float) -> list[float]:
     return [place + shift for place in places]
 
 
-def _switches(
+def _beside(
     names: Sequence[str], nic_y: Mapping[str, float], switch_of: Mapping[str, str], height: float
 ) -> dict[str, float]:
     """Each switch beside the NICs that hang at it; several never on top of each other."""
@@ -90,17 +120,12 @@ def _switches(
     }
     middle = {name: sum(ys) / len(ys) for name, ys in wanted.items()}
     spread = dict(zip(sorted(names, key=lambda name: middle[name]), _spread(len(names), height), strict=True))
-    apart = sorted(middle.values())
-    close = any(two - one < 1.4 * ROW for one, two in pairwise(apart))
+    close = any(two - one < 1.2 * ROW for one, two in pairwise(sorted(middle.values())))
     return spread if close else middle
 
 
-def _link(one: svg.Point, other: svg.Point) -> Markup:
-    return svg.line(one, other, "wire")
-
-
-def _nic(nic: str, index: int, y: float, switch_y: float, carried: int, most: int, cut: bool) -> list[Markup]:
-    begin, end = (SWITCH + SWITCH_W, switch_y), (NIC, y)
+def _nic(nic: str, index: int, y: float, begin: svg.Point, carried: int, most: int, cut: bool) -> list[Markup]:
+    end = (NIC, y)
     colour = svg.colour_of(index)
     told = f"{nic}: {show_size(carried)} on its wire" + ("; this link failed in the run" if cut else "")
     width = 1.5 + 4.5 * carried / most
