@@ -15,9 +15,9 @@ from scenarios.units import show_size
 ROW = 34
 FEW = 8
 """More clients than that are drawn as those with traffic, and one box for the others."""
-CLIENT, NIC, SERVER = 10, 520, 740
+CLIENT, NIC, SERVER = 10, 512, 740
 """Left edges; routers and switches stand between clients and NICs."""
-CLIENT_W, BETWEEN_W, NIC_W, SERVER_W = 160, 76, 110, 130
+CLIENT_W, BETWEEN_W, NIC_W, SERVER_W = 160, 76, 124, 130
 
 
 def draw(
