@@ -282,10 +282,10 @@ def shown(name: str, value: Any) -> str:
     if value is None:
         return f"{name} unknown"
     if isinstance(value, list):
-        return f"{name.removesuffix('_ms')} = [{', '.join(_shown(name, one).partition(' = ')[2] for one in value)}]"
+        return f"{name.removesuffix('_ms')} = [{', '.join(shown(name, one).partition(' = ')[2] for one in value)}]"
     if isinstance(value, dict):
         parts = (
-            f"{word} {_shown(name if word != 'values' else '', one).partition(' = ')[2]}" for word, one in value.items()
+            f"{word} {shown(name if word != 'values' else '', one).partition(' = ')[2]}" for word, one in value.items()
         )
         return f"{name.removesuffix('_ms')}: {', '.join(parts)}"
     if name.endswith("_ms"):
