@@ -163,11 +163,11 @@ class Engine:
                 holding.invalidate(_connection(fields))
             case "query":
                 limits = holding.limits
-                facts = {"connections": list(holding.describe()), "statistics": self._counts()}
+                facts = {"connections": list(holding.upkeep.describe()), "statistics": self._counts()}
                 facts |= {"capacity": limits.capacity, "features": sorted(limits.features)}
                 self._tell(Message("reply", {"re": fields["id"], **facts}))
             case "statistics":
-                facts = {"connections": list(holding.statistics()), "statistics": self._counts()}
+                facts = {"connections": list(holding.upkeep.statistics()), "statistics": self._counts()}
                 self._tell(Message("reply", {"re": fields["id"], **facts}))
             case other:
                 raise PeerGone(f"unknown verb {other!r}")
@@ -178,12 +178,12 @@ class Engine:
     def _update(self, fields: dict[str, Any]) -> None:
         one, src, mtu = _connection(fields) if "connection" in fields else None, fields.get("src"), fields.get("mtu")
         if "next_hop" in fields:
-            self._holding.new_hop(_mac(fields), one, src, _mac(fields, "was") if "was" in fields else None)
+            self._holding.upkeep.new_hop(_mac(fields), one, src, _mac(fields, "was") if "was" in fields else None)
         if mtu is not None and one is not None:
-            if self._holding.too_big(one, int(mtu), int(fields["seq"])):
+            if self._holding.upkeep.too_big(one, int(mtu), int(fields["seq"])):
                 self._event("path", one, {"mtu": mtu})
         elif mtu is not None:
-            self._holding.new_mtu(str(src), int(mtu))
+            self._holding.upkeep.new_mtu(str(src), int(mtu))
 
     def _save(self, fields: dict[str, Any]) -> None:
         re, known = fields["id"], _mac(fields) if "next_hop" in fields else None
@@ -252,6 +252,7 @@ def main() -> int:
     parser.add_argument("--address", action="append", help="of the team, to listen on; default: every one")
     parser.add_argument("--listen", type=Service.parse, action="append", default=[])
     parser.add_argument("--capacity", type=int, default=0, help="connections that it holds at most, 0 for any number")
+    parser.add_argument("--memory", type=int, default=0, help="bytes that its connections take at most, 0 for any")
     all_features = ",".join(sorted(FEATURES))
     parser.add_argument("--features", type=_features, default=FEATURES, help=f"what it can do: {all_features}")
     args = parser.parse_args()
@@ -264,7 +265,7 @@ def main() -> int:
         control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         control.bind(args.socket)
         control.listen(1)
-        engine = Engine(args.name, control, steering, Limits(args.capacity, args.features))
+        engine = Engine(args.name, control, steering, Limits(args.capacity, args.features, args.memory))
         for service in args.listen:
             Listener(args.name, service, args.address or EVERYWHERE, engine.loop, engine.accepted)
         if isinstance(steering, NicSteering):

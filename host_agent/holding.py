@@ -7,6 +7,7 @@ records, policy.
                            ^                |
                            '-----thaw-------'
     live --both ends of stream, or a reset--> closing --60 s, or a SYN that re-uses the identifier--> nothing
+      '----FIN-WAIT-2, and for 60 s nobody to read what the peer may send--> closing
 
 A frozen connection keeps its socket, its channel and what the relay held: whoever asked for the context may refuse it,
 or die. A closing one has no socket any more, but late segments still come here, for here is its TIME-WAIT.
@@ -17,22 +18,27 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from host_agent import kernel, repair, segment
 from host_agent.connection import Connection
 from host_agent.context import BadContext, Context
+from host_agent.held import Ended, Held
 from host_agent.limits import Limits, Refused
 from host_agent.listener import reset
 from host_agent.loop import EDGE, Loop
 from host_agent.relay import Pipes, Relay, StreamBroken
 from host_agent.steering import Steering
-from host_agent.tcp_info import CLOSED, LAST_ACK, STATES, info, path_mtu, state
+from host_agent.tcp_info import CLOSED, FIN_WAIT2, LAST_ACK, info, state
+from host_agent.upkeep import Upkeep
 
 TIME_WAIT = 60.0  # seconds; include/net/tcp.h, TCP_TIMEWAIT_LEN
+FIN_TIMEOUT = 60.0  # seconds; include/net/tcp.h, TCP_FIN_TIMEOUT
+LOOK_EVERY = 0.2  # seconds between two looks at the memory that sockets take, where it is limited
+ORDERLY = ("finished", "abandoned")
 
 Tell = Callable[[str, Connection, dict[str, Any]], None]
 
@@ -41,23 +47,6 @@ class NotHere(repair.CannotMove):
     """There is nothing to be saved."""
 
     reason = "absent"
-
-
-@dataclass
-class Held:
-    """One connection that lives here: its TCP socket, the application's channel, and what carries bytes between.
-
-    next_hop: where its frames go, while the steering knows nothing of it. frozen: what the relay held, to the peer and
-    to the application, since a save. last_state: of the TCP, while it was not CLOSED."""
-
-    connection: Connection
-    tcp: socket.socket
-    channel: socket.socket
-    relay: Relay
-    next_hop: bytes = bytes(6)
-    frozen: tuple[bytes, bytes] | None = None
-    last_state: int = 0
-    requested: bool = field(default=False, repr=False)
 
 
 class Holding:
@@ -70,7 +59,10 @@ class Holding:
         self._pipes = Pipes()
         self._connections: dict[Connection, Held] = {}
         self._busy: dict[Connection, Held] = {}
-        self._closing: dict[Connection, object] = {}
+        self._closing: dict[Connection, Ended] = {}
+        self.upkeep = Upkeep(self._connections, self._closing, steering)
+        if limits.memory and requests:
+            loop.after(LOOK_EVERY, self._look_at_memory)
 
     def idle(self) -> bool:
         """Another turn for those that had more to carry than their share; False while some still have."""
@@ -93,12 +85,23 @@ class Holding:
 
     def _watch(self, held: Held) -> None:
         self._loop.watch(held.tcp.fileno(), lambda mask: self._from_tcp(held, mask), EDGE | select.EPOLLPRI)
-        self._loop.watch(held.channel.fileno(), lambda _mask: self._pump(held), EDGE)
+        self._loop.watch(held.channel.fileno(), lambda mask: self._from_channel(held, mask), EDGE)
 
     def _unwatch(self, held: Held) -> None:
         self._busy.pop(held.connection, None)
         self._loop.unwatch(held.tcp.fileno())
         self._loop.unwatch(held.channel.fileno())
+
+    def _from_channel(self, held: Held, mask: int) -> None:
+        if mask & select.EPOLLHUP:
+            # The application has closed both directions. The kernel would not wait for the peer's FIN for ever either,
+            # but for it the connection has a reader: us.
+            self._loop.after(FIN_TIMEOUT, partial(self._abandon, held))
+        self._pump(held)
+
+    def _abandon(self, held: Held) -> None:
+        if self._connections.get(held.connection) is held and held.frozen is None and state(held.tcp) == FIN_WAIT2:
+            self._end(held, "abandoned")
 
     def _from_tcp(self, held: Held, mask: int) -> None:
         if mask & select.EPOLLPRI:
@@ -135,7 +138,7 @@ class Holding:
             "linger_s": TIME_WAIT,
         }
         self._release(held)
-        if reason == "finished":
+        if reason in ORDERLY:
             held.tcp.close()
             held.channel.close()
         else:
@@ -145,7 +148,8 @@ class Holding:
         # and the kernel would do so with an RST.
         peer_is_done = reason.startswith("peer") or (reason == "finished" and held.last_state == LAST_ACK)
         self._steering.ended(held.connection, answers=not peer_is_done)
-        this = self._closing[held.connection] = object()
+        first = None if held.first is None else held.first + held.relay.inward.total + 1
+        this = self._closing[held.connection] = Ended(None if first is None else first % 2**32)
         self._loop.after(TIME_WAIT, lambda: self._forget(held.connection, this))
         self._tell("closed", held.connection, facts)
 
@@ -157,10 +161,20 @@ class Holding:
         held.relay.outward.drop()
         held.relay.inward.drop()
 
-    def _forget(self, connection: Connection, this: object | None) -> None:
+    def _forget(self, connection: Connection, this: Ended | None) -> None:
         if this is not None and self._closing.get(connection) is this:
             del self._closing[connection]
             self._steering.left(connection)
+
+    def _make_way(self, connection: Connection) -> None:
+        """A new connection has the identifier of one that has ended here."""
+        ended = self._closing.get(connection)
+        self._forget(connection, ended)
+        if ended is not None and ended.rcv_nxt is not None:
+            # Without timestamps the kernel's TIME-WAIT would keep the new one from being made. It ends with an RST
+            # (RFC 9293, 3.10.7.4), if that has the right number.
+            with suppress(OSError):
+                segment.tell(connection, segment.RST, ended.rcv_nxt, 0, 0)
 
     # -- moves -------------------------------------------------------------------------------------------------------
 
@@ -272,7 +286,9 @@ class Holding:
             if before.frozen is None:
                 raise Refused("context", "it lives here already")
             self._drop(before)  # it has been away, and nobody said that it was to be discarded
-        self.limits.check(context, len(self._connections), fault=self.fault)
+        taken = self.upkeep.memory() if self.limits.memory else 0
+        self.limits.check(context, len(self._connections), taken, fault=self.fault)
+        self._make_way(connection)
         try:
             tcp = repair.restore(context.resent() if resend else context)
             if resend and not repair.covers(tcp, len(context.sent)):
@@ -289,6 +305,7 @@ class Holding:
             raise Refused("kernel", str(error)) from None
         held = self.take(connection, tcp, socket.socket(fileno=channel))
         held.next_hop = context.next_hop
+        held.first = context.rcv_nxt - context.state.fin_in - len(context.received)
         held.relay.outward.done = context.app_ended
         held.relay.inward.done = context.peer_ended
         self._pump(held)
@@ -297,7 +314,7 @@ class Holding:
         """Its context is lost on purpose. The network hears nothing of it; the application does."""
         held = self._connections.get(connection)
         if held is None:
-            self._forget(connection, self._closing.get(connection))
+            self._make_way(connection)
             return
         self._steering.left(connection)
         self._release(held)
@@ -305,59 +322,10 @@ class Holding:
         reset(held.channel)
         self._tell("closed", connection, {"reason": "invalidated", "linger_s": 0.0})
 
-    def new_hop(self, next_hop: bytes, connection: Connection | None, src: str | None, was: bytes | None) -> int:
-        """Another neighbour for one connection, for all of a peer, and for all whose frames went to the MAC `was`; how
-        many there are."""
-        known = [
-            one
-            for one in (*self._connections, *self._closing)
-            if one == connection or one.src == src or (was is not None and self._next_hop(one) == was)
-        ]
-        self._steering.update(known, next_hop)
-        for one in known:
-            if one in self._connections:
-                self._connections[one].next_hop = next_hop
-        return len(known)
-
-    def _next_hop(self, connection: Connection) -> bytes | None:
-        held = self._connections.get(connection)
-        return self._steering.next_hop(connection) or (held.next_hop if held else None)
-
-    def new_mtu(self, src: str, mtu: int) -> None:
-        """Another path MTU for all connections of a peer, from their next segment on."""
-        known = next((one for one in self._connections if one.src == src), None)
-        if known is not None:
-            with suppress(OSError):  # without, TCP finds it out by itself
-                segment.tell_mtu(known, mtu)
-
-    def too_big(self, connection: Connection, mtu: int, seq: int) -> bool:
-        """A router did not pass on a segment of this connection; whether its TCP believes that. It sends it again then,
-        smaller."""
-        held = self._connections.get(connection)
-        if held is None or held.frozen is not None:
-            return False
-        with suppress(OSError):
-            segment.tell_too_big(connection, mtu, seq)
-        return path_mtu(held.tcp, connection) == mtu
-
-    # -- questions ---------------------------------------------------------------------------------------------------
-
-    def describe(self) -> Iterator[dict[str, Any]]:
-        for connection, held in self._connections.items():
-            where = "live" if held.frozen is None else "frozen"
-            yield {"connection": connection, "state": where, "tcp": STATES[state(held.tcp)]}
-        for connection in self._closing:
-            yield {"connection": connection, "state": "closing", "tcp": "CLOSED"}
-
-    def statistics(self) -> Iterator[dict[str, Any]]:
-        for connection, held in self._connections.items():
-            told, seen = info(held.tcp), self._steering.seen(connection)
-            yield {
-                "connection": connection,
-                **{"bytes_in": held.relay.inward.total, "bytes_out": held.relay.outward.total},
-                **{"retransmits": told.retransmits, "cwnd": told.cwnd, "srtt_us": told.srtt},
-                **(vars(seen) if seen else {}),
-            }
+    def _look_at_memory(self) -> None:
+        for connection in self.upkeep.to_leave(self.limits.memory):
+            self._tell("upload_requested", connection, {"reason": "low_memory"})
+        self._loop.after(LOOK_EVERY, self._look_at_memory)
 
     def _get(self, connection: Connection) -> Held:
         held = self._connections.get(connection)

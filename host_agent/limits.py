@@ -22,17 +22,21 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """capacity: connections at once, 0 for any number. features: those that it has of FEATURES."""
+    """capacity: connections at once, memory: bytes that all may take, 0 for any number. features: those that it has of
+    FEATURES."""
 
     capacity: int = 0
     features: frozenset[str] = FEATURES
+    memory: int = 0
 
-    def check(self, context: Context, held: int, *, fault: bool) -> None:
-        """held: how many connections are here already. Raises Refused."""
+    def check(self, context: Context, held: int, taken: int = 0, *, fault: bool) -> None:
+        """held: how many connections are here already, and taken: the memory that they take. Raises Refused."""
         if fault:
             raise Refused("fault", "its link is down")
         if self.capacity and held >= self.capacity:
             raise Refused("full", f"it holds {held} connections, and has room for no more")
+        if self.memory and taken >= self.memory:
+            raise Refused("full", f"its connections take {taken} bytes, of {self.memory} that there are")
         for feature in sorted(needed(context) - self.features):
             raise Refused(f"feature:{feature}", f"it cannot do {feature}, which the connection needs")
 

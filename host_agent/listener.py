@@ -112,6 +112,9 @@ class Listener:
             if not isinstance(app, str):
                 _speak_as(channel, connection)
                 channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                # An application that has closed for good looks like one that has only finished sending, until asked.
+                channel.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
             channel.settimeout(_ANSWER_S)
             channel.connect(app)
             channel.settimeout(None)

@@ -14,7 +14,7 @@ import struct
 from host_agent.connection import Connection
 from host_agent.tcp_info import path_mtu
 
-FIN, ACK = 0x01, 0x10  # RFC 9293, 3.1
+FIN, RST, ACK = 0x01, 0x04, 0x10  # RFC 9293, 3.1
 _IPV6_HDRINCL = 36  # linux/in6.h
 _TTL, _DISCARD = 64, 9
 

@@ -18,7 +18,9 @@ STATES = (
     *("?", "ESTABLISHED", "SYN-SENT", "SYN-RECEIVED", "FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT"),
     *("CLOSED", "CLOSE-WAIT", "LAST-ACK", "LISTEN", "CLOSING"),
 )
-ESTABLISHED, TIME_WAIT, CLOSED, LAST_ACK = 1, 6, 7, 9
+ESTABLISHED, FIN_WAIT2, TIME_WAIT, CLOSED, LAST_ACK = 1, 5, 6, 7, 9
+CONTEXT = 4096  # bytes that a connection takes with empty queues, about
+SO_MEMINFO = 55  # asm-generic/socket.h
 
 _TCP = socket.IPPROTO_TCP
 
@@ -49,6 +51,12 @@ def info(s: socket.socket) -> Info:
 
 def state(s: socket.socket) -> int:
     return s.getsockopt(_TCP, socket.TCP_INFO, 1)[0]
+
+
+def memory(s: socket.socket) -> int:
+    """Bytes that a connection takes: its state, and what waits in its queues, headers included."""
+    received, _, _, _, _, queued = struct.unpack_from("=6I", s.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36))
+    return int(CONTEXT + received + queued)
 
 
 def urgent(s: socket.socket) -> bool:

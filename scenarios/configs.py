@@ -151,6 +151,8 @@ def nic_engine(scenario: Scenario, topology: Topology, nic: str, run_dir: str) -
     words = ["--name", nic, "--socket", f"{run_dir}/{nic}.sock", "--wire", one.wire, "--bus", one.bus]
     if scenario.team.capacity is not None:
         words += ["--capacity", str(scenario.team.capacity)]
+    if scenario.team.memory is not None:
+        words += ["--memory", str(scenario.team.memory)]
     if nic in scenario.team.features:
         words += ["--features", ",".join(scenario.team.features[nic])]
     return words

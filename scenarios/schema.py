@@ -105,6 +105,8 @@ class Team(Strict):
     """A record is removed after so long without a frame."""
     capacity: int | None = Field(default=None, ge=1)
     """Connections that a NIC has room for; any number without it."""
+    memory: Size | None = Field(default=None, ge=1)
+    """What the connections of a NIC may take, their queues included; any amount without it."""
     features: dict[str, list[Feature]] = Field(default_factory=dict)
     """By NIC, what its TCP can do; everything without it."""
     lacp: Literal["off", "active", "passive"] = "off"

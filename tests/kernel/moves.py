@@ -2,13 +2,16 @@
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from host_agent import repair
 from host_agent.context import Context
 from host_agent.tcp_info import state
-from tests.kernel.world import MAC, World
+from tests.kernel.world import MAC, World, sysctl
 
 TOUR = ("nic0", "nic1", "host", "nic1", "host")
 FAMILIES = pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["ipv4", "ipv6"])
@@ -64,3 +67,22 @@ def peek(world: World) -> Context:
     _, packed, channel = world.engines[world.owner].save(world.connection, MAC)
     os.close(channel)
     return Context.unpack(packed)
+
+
+@contextmanager
+def peer_sysctl(world: World, **values: int) -> Iterator[None]:
+    """In all namespaces; ecn is negotiated by both ends."""
+    spaces = (*world.spaces.values(), world.peer_space)
+    before = {}
+    for space in spaces:
+        with space.inside():
+            for key, value in values.items():
+                before[key] = Path(f"/proc/sys/net/ipv4/{key}").read_text().strip()
+                sysctl(f"net/ipv4/{key}", value)
+    try:
+        yield
+    finally:
+        for space in spaces:
+            with space.inside():
+                for key, text in before.items():
+                    sysctl(f"net/ipv4/{key}", text)

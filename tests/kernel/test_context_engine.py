@@ -8,10 +8,10 @@ import pytest
 
 from host_agent import repair, segment
 from host_agent.context import Context
-from host_agent.holding import TIME_WAIT
+from host_agent.holding import FIN_TIMEOUT, TIME_WAIT
 from host_agent.limits import Limits, Refused
-from host_agent.tcp_info import state
-from tests.kernel.moves import FAMILIES, both_send, finish, peek, small_window, tour, waiting
+from host_agent.tcp_info import FIN_WAIT2, state
+from tests.kernel.moves import FAMILIES, both_send, finish, peek, peer_sysctl, small_window, tour, waiting
 from tests.kernel.world import MAC, World, flags_of
 
 pytestmark = pytest.mark.kernel
@@ -19,7 +19,7 @@ RST, ACK = 4, 16
 
 
 def states(world: World, place: str) -> list[str]:
-    return [one["state"] for one in world.engines[place].describe()]
+    return [one["state"] for one in world.engines[place].upkeep.describe()]
 
 
 # -- frozen -----------------------------------------------------------------------------------------------------------
@@ -253,6 +253,89 @@ def test_a_reset_by_the_peer_is_told(world: World) -> None:
     place, event, facts = world.events[-1]
     assert (place, event, facts["reason"]) == ("nic0", "closed", "peer: Connection reset by peer")
     assert world.doors["nic0"].log[-1] == "ended False"
+
+
+def finish_by_the_application(world: World) -> None:
+    """It closes first, so that the TIME-WAIT is where the connection is."""
+    world.app_end.wants_end = True
+    world.until(lambda: world.peer_end.got_end)
+    finish(world)
+
+
+@FAMILIES
+@pytest.mark.parametrize("timestamps", [0, 1])
+def test_an_identifier_that_is_used_again_is_no_matter_to_a_nic_in_time_wait(
+    world: World, family: int, timestamps: int
+) -> None:
+    """Without timestamps the kernel would refuse to make another connection of that name for a minute."""
+    with peer_sysctl(world, tcp_timestamps=timestamps):
+        connection = world.connect(family)
+        world.move("nic0")
+        both_send(world, 10_000)
+        finish_by_the_application(world)
+        world.peer.close()
+        world.events.clear()
+        world.owner = "host"
+        assert world.connect(family, again=connection, seed=7) == connection
+        both_send(world, 10_000)
+        world.move("nic0")
+        finish_by_the_application(world)
+
+
+def test_an_application_that_is_gone_does_not_keep_a_half_closed_connection_for_ever(world: World) -> None:
+    """FIN-WAIT-2 has its time (TCP_FIN_TIMEOUT) when nobody is left to read what the peer may send."""
+    world.connect(socket.AF_INET)
+    world.move("nic0")
+    world.app_end.to_send = 5000
+    world.until(lambda: world.peer_end.got_bytes == 5000)
+    world.app.close()
+    world.app, spare = socket.socketpair()  # for the turns of the world
+    world.app.setblocking(False)
+    loop = world.loops["nic0"]
+    world.until(lambda: world.peer_end.got_end and state(world.held().tcp) == FIN_WAIT2)
+    assert [seconds for seconds, _ in loop.timers] == [FIN_TIMEOUT]
+    assert not world.events
+    loop.timers.pop()[1]()
+    ((place, event, facts),) = world.events
+    assert (place, event, facts["reason"]) == ("nic0", "closed", "abandoned")
+    assert states(world, "nic0") == ["closing"]
+    assert world.doors["nic0"].log[-1] == "ended True"
+    assert world.resets == 0
+    world.peer_end.wants_end = True  # it may still end in good order
+    world.until(lambda: state(world.peer) == 7)
+    assert world.resets == 0
+    spare.close()
+
+
+def test_an_application_that_only_finished_sending_may_read_for_ever(world: World) -> None:
+    world.connect(socket.AF_INET)
+    world.move("nic0")
+    world.app_end.wants_end = True
+    world.until(lambda: world.peer_end.got_end and state(world.held().tcp) == FIN_WAIT2)
+    assert world.loops["nic0"].timers == []
+    finish(world)
+
+
+def test_a_nic_whose_memory_is_short_asks_for_uploads(world: World) -> None:
+    """It takes no more until there is room."""
+    world.limit("nic0", Limits(memory=100_000))
+    world.connect(socket.AF_INET)
+    world.move("nic0")
+    (_, look), *_ = world.loops["nic0"].timers
+    look()
+    assert world.events == []
+    world.pass_out, world.app_end.to_send = False, 400_000
+    world.settle()
+    look()
+    look()
+    assert world.events == [("nic0", "upload_requested", {"reason": "low_memory"})]
+    with pytest.raises(Refused, match="of 100000 that there are") as refused:
+        world.engines["nic0"].limits.check(peek(world), 1, world.engines["nic0"].upkeep.memory(), fault=False)
+    assert refused.value.reason == "full"
+    world.engines["nic0"].thaw(world.connection)
+    world.pass_out = True
+    world.move("host")
+    finish(world)
 
 
 def test_urgent_data_asks_for_an_upload_and_is_a_byte_of_the_stream(world: World) -> None:

@@ -3,10 +3,7 @@ has the states: host -> NIC -> NIC -> host, both ends sending, both streams comp
 
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -15,8 +12,8 @@ from host_agent.connection import Connection
 from host_agent.context import Context, Options, Window
 from host_agent.tcp_info import info
 from tests.kernel import test_context_matrix as matrix
-from tests.kernel.moves import FAMILIES, TOUR, both_send, finish, peek, small_window, tour, waiting
-from tests.kernel.world import MAC, World, sysctl
+from tests.kernel.moves import FAMILIES, TOUR, both_send, finish, peek, peer_sysctl, small_window, tour, waiting
+from tests.kernel.world import MAC, World
 
 pytestmark = pytest.mark.kernel
 TCP = socket.IPPROTO_TCP
@@ -127,25 +124,6 @@ def test_what_was_sent_before_the_cork_is_sent_again_at_once(world: World) -> No
     finish(world)
 
 
-@contextmanager
-def peer_sysctl(world: World, **values: int) -> Iterator[None]:
-    """In all namespaces; ecn is negotiated by both ends."""
-    spaces = (*world.spaces.values(), world.peer_space)
-    before = {}
-    for space in spaces:
-        with space.inside():
-            for key, value in values.items():
-                before[key] = Path(f"/proc/sys/net/ipv4/{key}").read_text().strip()
-                sysctl(f"net/ipv4/{key}", value)
-    try:
-        yield
-    finally:
-        for space in spaces:
-            with space.inside():
-                for key, text in before.items():
-                    sysctl(f"net/ipv4/{key}", text)
-
-
 NEGOTIATED = {
     "no window scaling": {"tcp_window_scaling": 0},
     "no sack": {"tcp_sack": 0},
@@ -193,7 +171,7 @@ def test_a_path_of_its_own(world: World, family: int) -> None:
     connection = world.connect(family)
     world.move("nic0")
     with world.spaces["nic0"].inside():
-        world.engines["nic0"].new_mtu(connection.src, 1300)
+        world.engines["nic0"].upkeep.new_mtu(connection.src, 1300)
     world.app_end.to_send = 100_000
     world.until(lambda: world.peer_end.got_bytes == 100_000)
     assert peek(world).mtu == 1300
@@ -219,20 +197,20 @@ def test_a_router_finds_a_segment_too_big(world: World, family: int) -> None:
     world.move("nic0")
     world.pass_out, world.app_end.to_send = False, 5000
     world.settle()
-    lost = [packet for packet in world.waiting_out if len(packet) > 1300]
+    lost = [packet for packet in world.waiting_out if len(packet) > 1280]
     assert lost
     seq = sequence_number(lost[0])
     with world.spaces["nic0"].inside():
-        assert not world.engines["nic0"].too_big(connection, 1300, (seq - 10_000_000) % 2**32)
+        assert not world.engines["nic0"].upkeep.too_big(connection, 1280, (seq - 10_000_000) % 2**32)
         world.waiting_out.clear()
-        assert world.engines["nic0"].too_big(connection, 1300, seq)
+        assert world.engines["nic0"].upkeep.too_big(connection, 1280, seq)
     world.settle(0.001)
     again = [packet for packet in world.waiting_out if sequence_number(packet) == seq]
     assert again
-    assert max(len(packet) for packet in again) <= 1300
+    assert max(len(packet) for packet in again) <= 1280
     world.pass_out = True
     world.until(lambda: world.peer_end.got_bytes == 5000)
-    assert world.longest_out <= 1300
+    assert world.longest_out <= 1280
     finish(world)
 
 

@@ -275,21 +275,30 @@ class World:
         a, p = self.app_end, self.peer_end
         return (
             f"app sent {a.sent_bytes} got {p.got_bytes}, peer sent {p.sent_bytes} got {a.got_bytes}, ends "
-            f"{a.got_end} {p.got_end}, resets {self.resets}, {list(self.engines[self.owner].describe())} {self.events}"
+            f"{a.got_end} {p.got_end}, resets {self.resets}, "
+            f"{list(self.engines[self.owner].upkeep.describe())} {self.events}"
         )
 
     # -- one connection ----------------------------------------------------------------------------------------------
 
     def connect(
-        self, family: int, *, peer_options: Callable[[socket.socket], None] = lambda s: None, seed: int = 1
+        self,
+        family: int,
+        *,
+        peer_options: Callable[[socket.socket], None] = lambda s: None,
+        seed: int = 1,
+        again: Connection | None = None,
     ) -> Connection:
-        """A connection at the host, with its application, and both ends' streams empty."""
+        """A connection at the host, with its application, and both ends' streams empty. again: with this identifier."""
         team, _ = ADDRESSES[family]
         with self.spaces["host"].inside(), socket.socket(family) as listener:
-            listener.bind((team, 0))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((team, again.dport if again else 0))
             listener.listen()
             with self.peer_space.inside():
                 self.peer = socket.socket(family)
+                if again:
+                    self.peer.bind((again.src, again.sport))
             self.peer.setblocking(False)
             peer_options(self.peer)
             with suppress(BlockingIOError):

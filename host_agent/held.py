@@ -1,0 +1,39 @@
+"""One connection of an engine: what is kept of it while it lives there, and when it has ended.
+
+Decides: nothing. Never touches: what happens to it (holding.py, upkeep.py).
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, field
+
+from host_agent.connection import Connection
+from host_agent.relay import Relay
+
+
+@dataclass
+class Held:
+    """One connection that lives here: its TCP socket, the application's channel, and what carries bytes between.
+
+    next_hop: where its frames go, while the steering knows nothing of it. frozen: what the relay held, to the peer and
+    to the application, since a save. last_state: of the TCP, while it was not CLOSED. first: sequence number of the
+    first byte that the relay got, if known. asked: when its upload was asked for, memory being short (seconds)."""
+
+    connection: Connection
+    tcp: socket.socket
+    channel: socket.socket
+    relay: Relay
+    next_hop: bytes = bytes(6)
+    frozen: tuple[bytes, bytes] | None = None
+    last_state: int = 0
+    first: int | None = None
+    asked: float | None = None
+    requested: bool = field(default=False, repr=False)
+
+
+@dataclass(eq=False)
+class Ended:
+    """What is left of a connection whose socket is gone. rcv_nxt: as its TIME-WAIT has it, if it is known."""
+
+    rcv_nxt: int | None
