@@ -132,7 +132,7 @@ class Custody:
             if record is not None:
                 self.lose(connection, record, f"{self._team.name(nic)} failed with its context")
         for connection in walk.stranded:
-            reason = "no NIC of the team has a link"
+            reason = "no NIC of the team is active"
             emit(self._config.name, "stranded", **connection.fields(), nic=self._team.name(nic), reason=reason)
 
     def _remove(self, connection: Connection) -> None:

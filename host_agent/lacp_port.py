@@ -72,9 +72,9 @@ class Port:
     def lag(self) -> tuple[int, bytes, int, int] | None:
         """The aggregate that the other end offers (LAG ID, 6.4.6); its last number tells ends apart that do not
         aggregate. None: nobody there, or it is ourselves."""
-        if self.receive not in (Receive.CURRENT, Receive.EXPIRED) or self.partner.system == self.actor.system:
-            return None
         one = self.partner
+        if self.receive not in (Receive.CURRENT, Receive.EXPIRED) or one.system in (self.actor.system, NOBODY.system):
+            return None
         return one.system_priority, one.system, one.key, 0 if State.AGGREGATION in one.state else one.port
 
     # -- what happens to it ------------------------------------------------------------------------------------------

@@ -79,7 +79,8 @@ class Bench:
             self.await_event(configs.agent_name(team, self.topology), "ready")
         self.await_(self.switches_ready, "all switches to have their flows")
         for nic in self.topology.nics:
-            self.await_event(nic.name, "active in its team")
+            if nic.name not in self.scenario.network.swapped:
+                self.await_event(nic.name, "active in its team")
         if self.scenario.network.lacp != "off" or self.scenario.network.probe is not None:
             self.await_(self._all_members_active, "all members of the team to be used by the switch")
         for name, service in self.scenario.services.items():
@@ -99,6 +100,7 @@ class Bench:
             nic.port_no in self._members.get((nic.switch, team.name), [])
             for team in self.topology.teams
             for nic in team.nics
+            if nic.name not in self.scenario.network.swapped
         )
 
     def _captures(self, client: str) -> bool:

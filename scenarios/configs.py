@@ -46,8 +46,11 @@ def controller(scenario: Scenario, topology: Topology, listen: str, socket: str)
 
 def _switch(scenario: Scenario, topology: Topology, switch: Switch) -> Document:
     network, lags = scenario.network, []
+    wrong = dict(zip(network.swapped, reversed(network.swapped), strict=True))
     for team in topology.teams:
-        ports = [nic.port_no for nic in team.nics if nic.switch == switch.name]
+        there = [nic for nic in team.nics if nic.switch == switch.name]
+        # The switch's ports have the names of the NICs that are connected to them; which team they are for, it is told.
+        ports = [topology.nic(wrong.get(nic.name, nic.name)).port_no for nic in there]
         # Switches that share a team's members are one LACP system to it.
         shared = {"system": topology.switch.mac, "key": 1} if len(ports) not in (0, len(team.nics)) else {}
         lags += [{"name": team.name, "ports": ports, **lag_settings(scenario), **shared}] if ports else []

@@ -245,8 +245,9 @@ def tell(event: Event, names: Mapping[Any, str]) -> str:
         "move": lambda: f"{name}: {event['kind']} {event['from']} → {event['to']} ({event['cause']})",
         "refused": lambda: f"{name}: a move was refused: {event.get('error') or event.get('reason')}",
         "lost": lambda: f"{name}: the connection is lost",
-        "stranded": lambda: f"{name}: left on {event.get('nic')}: no NIC has a link",
+        "stranded": lambda: f"{name}: left on {event.get('nic')}: no NIC can carry frames",
         "fault": lambda: f"{event.get('nic')}: the agent sees its {event.get('kind')} fail",
+        "miswired": lambda: _miswired(event),
         "rebuilt": lambda: f"the agent has {event.get('records')} records again",
         "restarted": lambda: f"{event['process']} is started again",
         "records_checked": lambda: _checked(event),
@@ -301,3 +302,11 @@ def _known(value: object) -> str:
 
 def _width() -> int:
     return shutil.get_terminal_size().columns
+
+
+def _miswired(event: Mapping[str, Any]) -> str:
+    """Agents tell by NIC; the switch sees the same from the other side."""
+    if not event["who"].startswith("agent"):
+        return ""
+    wrong = [f"{', '.join(one['nics'])} to {one['system']}" for one in event["partners"] if not one["selected"]]
+    return f"{event['who']}: wired wrongly: {'; '.join(wrong)}"

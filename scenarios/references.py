@@ -61,7 +61,7 @@ def complaints(scenario: Scenario) -> list[Complaint]:
     switches = [switch.name for switch in topology.switches]
     found: list[Complaint] = []
     found += _team(scenario, nics)
-    found += _lacp(scenario)
+    found += _lacp(scenario, [nic.name for nic in topology.nics])
     found += _services(scenario, [team.name for team in topology.teams])
     found += _traffic(scenario, clients, [*(nic.name for nic in topology.nics), *switches])
     for index, client in enumerate(scenario.captures):
@@ -100,7 +100,7 @@ def _team(scenario: Scenario, nics: Sequence[str]) -> Iterator[Complaint]:
         yield ("team", "age"), "a record that ages at once is of no use; write for example 30s"
 
 
-def _lacp(scenario: Scenario) -> Iterator[Complaint]:
+def _lacp(scenario: Scenario, nics: Sequence[str]) -> Iterator[Complaint]:
     switch, team = scenario.network, scenario.team
     if "off" in (switch.lacp, team.lacp) and switch.lacp != team.lacp:
         where: Place = ("network", "lacp") if switch.lacp == "off" else ("team", "lacp")
@@ -109,6 +109,11 @@ def _lacp(scenario: Scenario) -> Iterator[Complaint]:
         yield ("team", "lacp"), "both ends are passive: neither would begin; make one of them active"
     if switch.shape == "two_switches" and switch.min_links > 1:
         yield ("network", "min_links"), "each of the two switches counts its own members only; give it to the team"
+    if switch.swapped and (len(set(switch.swapped)) != 2 or switch.lacp == "off"):
+        yield ("network", "swapped"), "name the two NICs whose cables are swapped; without LACP nobody would notice"
+    for nic in switch.swapped:
+        if nic not in nics:
+            yield ("network", "swapped"), f"`{nic}` is no NIC of this network{nearest(nic, nics)}"
     for section, words in (("network", switch), ("team", team)):
         if words.min_links > switch.nics:
             yield (section, "min_links"), f"a team has {switch.nics} NICs: there are never that many links"

@@ -51,6 +51,8 @@ class Network(Strict):
     """With fewer members that could carry frames the switch uses none."""
     probe: Duration | None = None
     """How often the switch asks over each link whether it carries frames both ways; never without it."""
+    swapped: Annotated[list[str], Field(max_length=2)] = Field(default_factory=list)
+    """Two NICs whose cables are plugged into each other's switch port, by mistake; of two teams: `[nic2, nic3]`."""
     updelay: Duration = 0.0
     """A link that returns must stay up for so long before the switch uses it."""
     downdelay: Duration = 0.0

@@ -140,6 +140,7 @@ RUN: dict[str, tuple[Kind, str]] = {
     "agent_rebuilt_ms": ("duration", "from a restart of the agent until it had its records again, the longest"),
     "neighbour_changes": ("count", "how often NICs were told of a neighbour's new MAC"),
     "aged": ("count", "records that were removed for their age"),
+    "miswired": ("count", "NICs that LACP found connected to another aggregate than their team"),
     "faults": ("count", "faults of the network: links cut, adapters lost"),
     "longest_detection_ms": ("duration", "from a fault to the agent's knowing of it, the longest"),
     "host_tcp_segments_after_offload": (

@@ -23,9 +23,20 @@ def run(events: Sequence[Event], faults: Sequence[Fault]) -> dict[str, Any]:
             event["event"] == "neighbour" and event["who"].startswith("agent") for event in events
         ),
         "aged": sum(event["event"] == "aged" for event in events),
+        "miswired": _miswired(events),
         "faults": len({fault.t for fault in faults}),
         "longest_detection_ms": _longest_detection(faults),
     }
+
+
+def _miswired(events: Sequence[Event]) -> int:
+    """NICs, over all teams; what an agent told last counts."""
+    told = {
+        event["who"]: event["partners"]
+        for event in events
+        if event["event"] == "miswired" and event["who"].startswith("agent")
+    }
+    return sum(len(one["nics"]) for partners in told.values() for one in partners if not one["selected"])
 
 
 def _differences(events: Sequence[Event]) -> int | None:

@@ -234,6 +234,18 @@ def test_our_own_voice_is_nobody() -> None:
     assert world.miswired == {}
 
 
+def test_nobody_is_no_aggregate() -> None:
+    """At first nothing is claimed; and two that are not heard yet do not outvote the one that is."""
+    host = Lacp(HOST, 3, active=True, fast=True)
+    for nic in range(3):
+        ((_, first),) = host.carrier(nic, True, 0).send
+        assert first.actor.state == State.ACTIVITY | State.TIMEOUT | State.AGGREGATION | State.DEFAULTED | State.EXPIRED
+    host.hear(0, Lacpdu(UP, host.ports[0].actor), 0.1)
+    assert host.lag is not None
+    assert host.lag[1] == SWITCH
+    assert [port.selected for port in host.ports] == [True, False, False]
+
+
 # -- wiring -----------------------------------------------------------------------------------------------------------
 
 
