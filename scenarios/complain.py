@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from scenarios import schema
-from scenarios.expect import nearest
+from scenarios.expect import near, nearest
 from scenarios.references import Complaint, Place
 from scenarios.steps import STEPS
 
@@ -29,7 +29,18 @@ _WANTED = {
 
 def complaints(error: ValidationError) -> list[Complaint]:
     """Every complaint of a failed validation, in pydantic's order."""
-    return [_complaint(one) for one in error.errors(include_url=False)]
+    errors = error.errors(include_url=False)
+    # A key that is missing because it is misspelt is one mistake, not two.
+    misspelt = {
+        (one["loc"][:-1], meant[0])
+        for one in errors
+        if one["type"] == "extra_forbidden" and (meant := near(str(one["loc"][-1]), _keys(one["loc"])))
+    }
+    return [
+        _complaint(one)
+        for one in errors
+        if one["type"] != "missing" or (one["loc"][:-1], str(one["loc"][-1])) not in misspelt
+    ]
 
 
 def _complaint(found: ErrorDetails) -> Complaint:

@@ -204,7 +204,7 @@ def _twice(node: yaml.Node, place: Place, above: frozenset[int] = frozenset()) -
 
 def _lines(found: Sequence[Complaint], name: str, root: yaml.Node, overrides: Sequence[Override]) -> list[str]:
     """Complaints as text, in the order of the file; those a --set brought about name it."""
-    placed = []
+    placed: dict[tuple[int, str, str], str] = {}
     for place, reason in found:
         by = next((o for o in reversed(overrides) if place[: len(o.place)] == o.place), None)
         if by and by.origin:
@@ -212,8 +212,9 @@ def _lines(found: Sequence[Complaint], name: str, root: yaml.Node, overrides: Se
         at = f"{show(place)}: " if place else ""
         line = 0 if by else line_of(root, place)
         where = f"--set {by.written}" if by else f"{name}:{line}"
-        placed.append((line, f"{where}: {at}{reason}"))
-    return [text for _, text in sorted(placed, key=lambda one: one[0])]
+        # What is written once and used by several (`&`, `*`) is wrong once.
+        placed.setdefault((line, str(place[-1:]), reason), f"{where}: {at}{reason}")
+    return [placed[key] for key in sorted(placed, key=lambda key: key[0])]
 
 
 def line_of(root: yaml.Node, place: Place) -> int:
@@ -222,7 +223,8 @@ def line_of(root: yaml.Node, place: Place) -> int:
     for word in place:
         below = None
         if isinstance(node, yaml.MappingNode):
-            below = next(((key, value) for key, value in node.value if key.value == str(word)), None)
+            # The last one: what is merged in (`<<`) stands before what the mapping itself says.
+            below = next(((key, value) for key, value in reversed(node.value) if key.value == str(word)), None)
         elif isinstance(node, yaml.SequenceNode) and isinstance(word, int) and word < len(node.value):
             below = (node.value[word], node.value[word])
         if below is None:

@@ -175,10 +175,11 @@ def _command(scenario: Scenario, name: str) -> Iterator[Complaint]:
         if near and word not in PLACEHOLDERS:  # what is near none is the shell's, or a program's: awk '{print}'
             yield (*place, "command"), f"`{{{word}}}` stands for nothing; did you mean `{{{near[0]}}}`?"
     for other, one in scenario.traffic.items():
-        if other != name and (one.client, one.service) == (traffic.client, traffic.service):
+        if other == name:
+            return
+        if (one.client, one.service) == (traffic.client, traffic.service):
             reason = f"`{other}` goes from {one.client} to `{one.service}` too, and nobody could tell their connections"
             yield place, f"{reason} apart; give one of them another client or another service"
-            return
 
 
 def _step(scenario: Scenario, index: int, topology: Topology) -> Iterator[Complaint]:

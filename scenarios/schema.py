@@ -105,7 +105,7 @@ class Team(Strict):
     """The evidence that a reload without a fault needs."""
     age: Duration = 300.0
     """A record is removed after so long without a frame."""
-    capacity: int | None = Field(default=None, ge=1)
+    capacity: int | None = Field(default=None, ge=1, le=1 << 20)
     """Connections that a NIC has room for; any number without it."""
     memory: Size | None = Field(default=None, ge=1)
     """What the connections of a NIC may take, their queues included; any amount without it."""
