@@ -210,6 +210,7 @@ def test_the_run_itself():
         "record_differences": None,
         "agent_rebuilt_ms": None,
         "neighbour_changes": 0,
+        "miswired": 0,
         "aged": 0,
         "faults": 0,
         "longest_detection_ms": None,
