@@ -271,6 +271,18 @@ class Bench:
         """Let one client connect."""
         self.children.send(_client(name), signal.SIGUSR1)
 
+    def traffic_again(self, name: str) -> None:
+        """Let a client connect that has not begun yet, or has ended. Raises RunError."""
+        who = _client(name)
+        if (who, "begun") in self._seen:
+            if self.children.running(who):
+                raise RunError(f"{name} is under way")
+            self._seen.discard((who, "ready"))
+            self.children.again(who)
+            self.await_event(who, "ready")
+        self._seen.add((who, "begun"))
+        self.start_traffic(name)
+
     def clients_run(self) -> bool:
         """Whether a client has not ended yet."""
         return any(self.children.running(_client(name)) for name in self.scenario.traffic)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scenarios import batch, catalogue, environment, launcher
+from scenarios import batch, catalogue, environment, launcher, up
 from scenarios.load import LoadError, cases_of_file, load_file
 from scenarios.report import archive
 from topologies import capabilities
@@ -69,6 +69,12 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_argument("scenarios", nargs="+", metavar="FILE|DIR|NAME")
     validate.set_defaults(do=_validate)
 
+    shell = commands.add_parser("up", help="bring a network up and open a shell on it")
+    shell.add_argument("scenario", metavar="FILE|NAME")
+    shell.add_argument("--out", type=Path, metavar="DIR", help="for events and logs (default: results/<UTC time>)")
+    shell.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    shell.set_defaults(do=_up)
+
     commands.add_parser("list", help="the scenarios that come along").set_defaults(do=_list)
 
     test = commands.add_parser("test", help="run teambed's own tests", add_help=False)
@@ -90,15 +96,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.jobs < 1:
         raise CallError(f"--jobs {arguments.jobs}: at least 1")
     jobs = _jobs(_files(arguments.scenarios), overrides, arguments.out, arguments.resume)
-    if os.geteuid() != 0:
-        print("teambed: needs root to make network namespaces; call it with sudo", file=sys.stderr)
-        return CANNOT
-    found = capabilities.probe()
-    # What follows from a lack that is told already has the same detail; causes come first.
-    lacking = {one.detail: one for one in reversed(found) if one.required and not one.ok}
-    for one in reversed(lacking.values()):
-        print(f"teambed: {one.name} is missing: {one.detail}; {one.remedy}", file=sys.stderr)
-    if lacking:
+    found = _able()
+    if not found:
         return CANNOT
     surroundings = environment.describe(found)
     kept = [verdict for job in jobs if arguments.resume and (verdict := launcher.finished(job))]
@@ -121,6 +120,24 @@ def _run(arguments: argparse.Namespace) -> int:
             + (f", {left_out} not run" if left_out else "")
         )
     return FAILED if counts.keys() - {"pass", "skip"} or len(verdicts) < len(jobs) else PASSED
+
+
+def _able() -> list[capabilities.Capability]:
+    """What this machine can do; nothing, and the reason on stderr, when it can run no network."""
+    if os.geteuid() != 0:
+        print("teambed: needs root to make network namespaces; call it with sudo", file=sys.stderr)
+        return []
+    found = capabilities.probe()
+    # What follows from a lack that is told already has the same detail; causes come first.
+    lacking = {one.detail: one for one in reversed(found) if one.required and not one.ok}
+    for one in reversed(lacking.values()):
+        print(f"teambed: {one.name} is missing: {one.detail}; {one.remedy}", file=sys.stderr)
+    return [] if lacking else found
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    job = _jobs(_files([arguments.scenario]), arguments.set, arguments.out)[0]
+    return up.start(job.case, job.out) if _able() else CANNOT
 
 
 def _jobs(

@@ -72,6 +72,10 @@ class Children:
             raise RunError(f"{who} was not killed and cannot be started again")
         child.again()
 
+    def again(self, who: str) -> None:
+        """Start one again that has ended by itself. Raises RunError."""
+        self._children[who].again()
+
     def killed(self, who: str) -> bool:
         """Whether it was killed as part of the scenario and not started again."""
         return who in self._killed

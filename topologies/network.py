@@ -1,9 +1,9 @@
 """Makes a topology real with Mininet: nodes, links, the switch, and processes inside the nodes.
 
-The only file that imports Mininet. Mininet starts the nodes and keeps the graph; addresses, routes and rates
-come from settings.py in one script per namespace. Works in whatever network namespace it is called in, so
-call it inside a sandbox only; it needs a running Open vSwitch there (sandbox.OpenVSwitch). Never cleans up by
-name.
+The only file that imports Mininet, but for its shell (shell.py). Mininet starts the nodes and keeps the graph;
+addresses, routes and rates come from settings.py in one script per namespace. Works in whatever network namespace it
+is called in, so call it inside a sandbox only; it needs a running Open vSwitch there (sandbox.OpenVSwitch). Never
+cleans up by name.
 """
 
 import os
@@ -22,6 +22,7 @@ from topologies.commands import STEP_SECONDS, NetworkError, run, run_together
 from topologies.links import Links
 from topologies.model import Client, Router, Topology, TopologyError
 from topologies.sandbox import OpenVSwitch
+from topologies.shell import Shell, Word
 
 # Mininet raises limits of the whole machine, not only of its own network. That is not ours to change.
 mininet.net.fixLimits = lambda: None
@@ -166,6 +167,15 @@ class Network(Links):
         except OSError as error:
             raise NetworkError(f"{node}: its sockets cannot be read: {error.strerror}") from None
 
+    def shell(self, words: Mapping[str, Word], before: Callable[[], None]) -> None:
+        """Mininet's shell on the terminal, with more words; returns when the user leaves it.
+
+        before: called before each line is obeyed. Raises NetworkError.
+        """
+        if self._net is None:
+            raise NetworkError("the network is not up")
+        Shell(self._net, words, before)
+
     def stop(self) -> None:
         """Ends the processes that popen() started, the nodes, links and bridge. May be called again."""
         for process in self._processes:
@@ -183,8 +193,9 @@ class Network(Links):
         """A shell in its own namespaces for every node, and the graph that Mininet keeps."""
         topology = self.topology
         net = self._net = mininet.net.Mininet(host=_Node, switch=_Switch, link=_Link, intf=_Intf, controller=None)
+        addresses = {topology.server: topology.team.ip4} | {one.name: one.ip4 for one in topology.clients}
         for name in topology.nodes:
-            self._pids[name] = net.addHost(name, ip=None).pid
+            self._pids[name] = net.addHost(name, ip=None, address=addresses.get(name)).pid
         for switch in topology.switches:
             net.addSwitch(switch.name, dpid=f"{switch.dpid:x}", bridge=settings.bridge(topology, switch, self.datapath))
         for nic in topology.nics:
@@ -255,6 +266,11 @@ class _Intf(Intf):  # type: ignore[misc]
 
     def config(self, **_params: object) -> dict[str, object]:
         return {}
+
+    def updateIP(self) -> str | None:
+        """What the shell writes in place of the node's name in a command."""
+        address: str | None = self.node.params.get("address")
+        return address
 
 
 class _Link(Link):  # type: ignore[misc]

@@ -196,8 +196,8 @@ def test_pure_modules_are_pure() -> None:
     assert list(impurities(ROOT, PURE)) == []
 
 
-def test_mininet_is_in_one_file() -> None:
-    assert importing(ROOT, "mininet") == ["topologies/network.py"]
+def test_mininet_is_in_one_file_and_its_shell_in_another() -> None:
+    assert importing(ROOT, "mininet") == ["topologies/network.py", "topologies/shell.py"]
 
 
 def test_ryu_is_in_two_files_at_most() -> None:
