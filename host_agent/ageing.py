@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from host_agent.connection import Connection
 from host_agent.decision import Record, Stage
+from host_agent.flood import is_half_open
 
 LINGER = 60.0
 """Seconds that a closed connection's record stays after its last frame: so long late segments must reach the TCP that
@@ -59,8 +60,13 @@ def too_old(
 
 
 def give_way(records: Iterable[tuple[Connection, Record]], room: int) -> tuple[Connection, ...]:
-    """Up to `room` connections whose records go when the records are full: closed ones first, then those that were
-    quiet the longest. Never one that is offloaded or on the move."""
+    """Up to `room` connections whose records go when the records are full: closed ones first, then half-open ones, for
+    a flood must not drive out those that are alive, then those that were quiet the longest. Never one that is offloaded
+    or on the move."""
     able = [(c, r) for c, r in records if not r.offloaded and r.stage is Stage.SETTLED]
-    chosen = heapq.nsmallest(room, able, key=lambda each: (not each[1].closing, each[1].last_seen))
+    chosen = heapq.nsmallest(room, able, key=lambda each: _worth(each[1]))
     return tuple(connection for connection, _ in chosen)
+
+
+def _worth(record: Record) -> tuple[bool, bool, int]:
+    return not record.closing, not is_half_open(record), record.last_seen

@@ -5,6 +5,7 @@ Decides: the form of requests and answers. Never touches: how they are carried o
     {"do": "records"}                                   {"ok": true, "records": [...]}
     {"do": "counters"}                                  {"ok": true, "nics": {...}}
     {"do": "team"}                                      {"ok": true, "nics": [...]}
+    {"do": "floods"}                                    {"ok": true, "floods": [{port, records, per_s, sources}, ...]}
     {"do": "statistics"}                                {"ok": true, "nics": {...}, "host", "connections", "team"}
     {"do": "lacp"}                                      {"ok": true, "members": [...], "text": ..., ...}
     {"do": "offload" | "reload", src, sport, dst, dport, "nic"}    answered when the move is over

@@ -73,7 +73,8 @@ class AgentConfig(_Strict):
     pins: where the host engine pinned the records. nics: in NIC order.
     min_links: with fewer active members none is. probe_s: seconds between two questions to the switch over every wire;
     None: it is asked nothing.
-    age_s: seconds after which a silent connection's record goes."""
+    age_s: seconds after which a silent connection's record goes. flood_per_s: half-open connections a second to one
+    port that are a flood."""
 
     control: str
     pins: str
@@ -90,6 +91,7 @@ class AgentConfig(_Strict):
     min_links: int = Field(default=1, ge=1, le=MAX_NICS)
     probe_s: float | None = Field(default=None, ge=0.01, le=60)
     age_s: float = Field(default=300.0, gt=0)
+    flood_per_s: float = Field(default=100.0, gt=0)
     trace: bool = False
 
     @classmethod

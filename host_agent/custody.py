@@ -28,7 +28,11 @@ from host_agent.team import TeamState
 from host_agent.tracked import Tracked, Tracker
 
 MANY = 64
-"""How many records give way at once when the records are full; making room one by one would be a sweep a frame."""
+"""How many records give way at once when the records are full, or a sixteenth of them; one by one would be a sweep a
+frame."""
+
+ROOM_SHARE = 10
+"""Making room takes one part in so many of the agent's time at most; frames without a record are served as well."""
 
 REQUESTS = ("urgent_data", "low_memory")
 """Why a NIC asks for an upload."""
@@ -55,6 +59,7 @@ class Custody:
         self.tracker = Tracker()
         self._paths = paths
         self._chooser = Chooser(config.choice)
+        self._room_after = 0.0
         self._unreset: set[Connection] = set()
 
     # -- faults, returns, membership ---------------------------------------------------------------------------------
@@ -97,8 +102,13 @@ class Custody:
 
     def make_room(self) -> None:
         """The records are full: those that can be made anew give way."""
-        for connection in give_way(self._records.all(), MANY):
+        began = time.monotonic()
+        if began < self._room_after:
+            return
+        for connection in give_way(self._records.all(), max(MANY, self._records.capacity // 16)):
             self._remove(connection)
+        now = time.monotonic()
+        self._room_after = now + (ROOM_SHARE - 1) * (now - began)
 
     def closed(self, connection: Connection) -> None:
         """Its engine is done with it. The record stays while late segments may come (RFC 9293, 3.6.1), for they must

@@ -38,6 +38,7 @@ class Desk:
             "records": self._records,
             "counters": self._counters,
             "team": self._team,
+            "floods": self._floods,
             "statistics": self._statistics,
             "lacp": self._lacp,
             "offload": self._move,
@@ -65,6 +66,9 @@ class Desk:
 
     def _counters(self, _request: dict[str, Any], answer: Answer) -> None:
         answer({"nics": self._agent.counters()})
+
+    def _floods(self, _request: dict[str, Any], answer: Answer) -> None:
+        answer({"floods": [flood.fields() for flood in self._agent.floods.now.values()]})
 
     def _statistics(self, _request: dict[str, Any], answer: Answer) -> None:
         agent = self._agent

@@ -12,6 +12,7 @@ from host_agent import ageing
 from host_agent.connection import Connection
 from host_agent.policy import HOST, OnFault
 from tests.method.facts import load_of, shared, threshold
+from tests.method.model import Entry
 from tests.method.traffic import NICS, SECOND, Traffic
 
 AGE, LINGER = 7.0, 3.0  # seconds; time passes in twos, so that a clock that runs by itself decides nothing
@@ -123,15 +124,20 @@ class MethodMachine(Traffic):
         self._began([(who, HOST) for who in up])
 
     def _some_give_way(self, room: int) -> None:
-        """Room is made by closed connections first, then by the quietest; by offloaded or moving ones never."""
+        """Room is made by closed connections first, then by those that never went on, then by the quietest; by
+        offloaded or moving ones never."""
         w, m = self.world, self.model
         able = {who: e for who, e in m.table.items() if not e.offloaded and not e.moving}
         chosen = ageing.give_way(w.doors.records.all(), room)
+
+        def worth(e: Entry) -> tuple:
+            return not e.done, e.packets > 1, e.seen
+
         assert len(chosen) == min(room, len(able))
         assert set(chosen) <= set(able)
         rest = [able[who] for who in set(able) - set(chosen)]
         for who in chosen:
-            assert all((not able[who].done, able[who].seen) <= (not e.done, e.seen) for e in rest)
+            assert all(worth(able[who]) <= worth(e) for e in rest)
             w.doors.records.delete(who)
             del m.table[who]
 

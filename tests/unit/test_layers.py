@@ -47,6 +47,7 @@ PURE = (
     "host_agent.lacp_port",
     "host_agent.lacp_probe",
     "host_agent.lacp_text",
+    "host_agent.flood",
     "host_agent.limits",
     "host_agent.paths",
     "host_agent.statistics",
