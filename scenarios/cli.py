@@ -1,4 +1,4 @@
-"""The command line: run, validate, list, test, doctor. Decides exit statuses and who is told what.
+"""The command line: run, validate, list, bench, test, doctor. Decides exit statuses and who is told what.
 
 Exit status: 0 all passed, or were skipped for what this machine lacks · 1 an expectation failed or a run broke off ·
 2 the scenario or the call is wrong · 3 this machine cannot run it.
@@ -76,6 +76,12 @@ def _parser() -> argparse.ArgumentParser:
     shell.set_defaults(do=_up)
 
     commands.add_parser("list", help="the scenarios that come along").set_defaults(do=_list)
+
+    bench = commands.add_parser("bench", help="measure speed and scale beside the alternatives")
+    bench.add_argument("names", nargs="*", metavar="NAME", help="of a benchmark; all by default")
+    bench.add_argument("--tiny", action="store_true", help="small numbers: shows that it works, proves nothing")
+    bench.add_argument("--out", metavar="DIR", help="for the figures (default: results/bench-<UTC time>)")
+    bench.set_defaults(do=_bench)
 
     test = commands.add_parser("test", help="run teambed's own tests", add_help=False)
     test.add_argument("pytest", nargs=argparse.REMAINDER, metavar="PYTEST ARGS")
@@ -204,6 +210,11 @@ def _validate(arguments: argparse.Namespace) -> int:
 def _list(_: argparse.Namespace) -> int:
     print("\n".join(catalogue.lines([load_file(file) for file in sorted(LIBRARY.glob("*.yaml"))])))
     return PASSED
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    words = [*(["--tiny"] if arguments.tiny else []), *(["--out", arguments.out] if arguments.out else [])]
+    os.execv(sys.executable, [sys.executable, "-m", "benchmarks", *words, *arguments.names])
 
 
 def _test(arguments: argparse.Namespace) -> int:

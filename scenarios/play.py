@@ -44,7 +44,7 @@ class Play:
         """Until all steps are done and all clients have ended. Raises RunError, TimelineError, LocalError."""
         scenario, done = self.bench.scenario, self.bench.known.done
         names = set(scenario.traffic)
-        deadline = self.zero + max(t.at for t in scenario.traffic.values()) + scenario.limit + GRACE_S
+        deadline = self.zero + max((t.at for t in scenario.traffic.values()), default=0.0) + scenario.limit + GRACE_S
         while self._busy() or not names <= done:
             now = time.monotonic() - self.zero
             for name in [name for name, traffic in self._traffic.items() if traffic.at <= now]:

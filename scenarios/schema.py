@@ -241,7 +241,7 @@ class Scenario(Strict):
     """The server's teaming software."""
     services: dict[Name, Service] = Field(min_length=1)
     """By name, what the team's address serves."""
-    traffic: dict[Name, Traffic] = Field(min_length=1)
+    traffic: dict[Name, Traffic]
     """By name, what the clients do. Expectations and steps use the names."""
     captures: list[str] = Field(default_factory=list)
     """Clients whose frames are captured, their headers."""

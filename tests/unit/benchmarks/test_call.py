@@ -1,0 +1,18 @@
+"""What `teambed bench` says to a wrong call."""
+
+import os
+
+import pytest
+
+from benchmarks import __main__ as bench
+
+
+def test_an_unknown_benchmark_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.main(["frame_path", "nonsense"]) == 2
+    assert "'nonsense'; there are frame_path, " in capsys.readouterr().err
+
+
+def test_without_root_nothing_is_measured(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert bench.main([]) == 3
+    assert "needs root" in capsys.readouterr().err
