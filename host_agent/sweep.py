@@ -6,15 +6,22 @@ Decides: when to look. Never touches: which records are too old (ageing.py).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
-from host_agent.ageing import Aged, too_old
+from host_agent.ageing import LINGER, Aged, too_old
 from host_agent.connection import Connection
+from host_agent.decision import Record
 from host_agent.loop import Loop
 from host_agent.peer import EnginePeer, ask_all
 from host_agent.policy import HOST
 from host_agent.records import RecordKeeper
+
+TURN = 0.001
+"""Seconds between two slices: as timers go, all of them would be due in the same turn without."""
+
+Slices = Iterator[list[tuple[Connection, Record]]]
 
 
 class Sweep:
@@ -38,5 +45,16 @@ class Sweep:
     def _decide(self, answers: dict[int, dict[str, Any]]) -> None:
         told = (each for answer in answers.values() for each in answer["connections"])
         active = {Connection(*each["connection"]): each["last_seen"] for each in told if "last_seen" in each}
-        self._aged(too_old(self._records.all(), active, time.monotonic_ns(), age=self._age))
-        self._loop.after(self._every, self._ask)
+        now = time.monotonic_ns()
+        # What was heard of later than this is too old by no rule; a NIC's word only makes a record younger.
+        slices = self._records.quiet(now - int(min(self._age, LINGER) * 1e9))
+        self._decide_on(slices, active, now)
+
+    def _decide_on(self, slices: Slices, active: Mapping[Connection, int], now: int) -> None:
+        """A slice a turn: with a million records the agent would hear of no fault for a second."""
+        some = next(slices, None)
+        if some is None:
+            self._loop.after(self._every, self._ask)
+            return
+        self._aged(too_old(some, active, now, age=self._age))
+        self._loop.after(TURN, partial(self._decide_on, slices, active, now))
