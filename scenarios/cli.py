@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scenarios import batch, catalogue, environment, launcher, up
+from scenarios import batch, catalogue, environment, language, launcher, up
 from scenarios.load import LoadError, cases_of_file, load_file
 from scenarios.report import archive
 from topologies import capabilities
@@ -74,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     shell.add_argument("--out", type=Path, metavar="DIR", help="for events and logs (default: results/<UTC time>)")
     shell.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     shell.set_defaults(do=_up)
+
+    commands.add_parser("schema", help="the JSON Schema of scenario files, for editors").set_defaults(do=_schema)
 
     commands.add_parser("list", help="the scenarios that come along").set_defaults(do=_list)
 
@@ -215,6 +217,11 @@ def _list(_: argparse.Namespace) -> int:
 def _bench(arguments: argparse.Namespace) -> int:
     words = [*(["--tiny"] if arguments.tiny else []), *(["--out", arguments.out] if arguments.out else [])]
     os.execv(sys.executable, [sys.executable, "-m", "benchmarks", *words, *arguments.names])
+
+
+def _schema(_: argparse.Namespace) -> int:
+    print(language.schema_text(), end="")
+    return PASSED
 
 
 def _test(arguments: argparse.Namespace) -> int:
