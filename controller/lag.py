@@ -99,6 +99,13 @@ class Lag:
         """Members by which no frame may come in: those that LACP does not let collect."""
         return frozenset() if self.collecting is None else frozenset(self.members) - self.collecting.keys()
 
+    def evened(self) -> Lag:
+        """All steps of filling up at once."""
+        lag = self
+        while (more := lag.filled()) is not lag:
+            lag = more
+        return lag
+
     def filled(self) -> Lag:
         """One step of a returned member's filling up, or this same Lag when there is nothing to do."""
         if self.rebalance != "resilient":

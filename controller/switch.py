@@ -44,6 +44,7 @@ class Switch:
         self._hold = HoldDown(timing.updelay_s, timing.downdelay_s)
         self._fit: set[int] = set()  # ports that nothing keeps from carrying frames, but for a hold-down
         self._fill_due: dict[str, float] = {}
+        self._expected: set[int] = set()  # on their way up when their LAG came up from nothing: no latecomers
         self._lag_of_port = {port: lag.name for lag in self.lags.values() for port in lag.members}
         self._lag_rules: dict[str, Rules] = {name: lag_rules(lag) for name, lag in self.lags.items()}
 
@@ -84,6 +85,7 @@ class Switch:
         lag = self.lag_at(port)
         if lag is not None:
             self.ports[port] = up
+            self._expected.discard(port)
             self.ends[lag.name].link(port, up, now)
             return self._settle(lag.name, now)
         before = self.rules()
@@ -219,8 +221,20 @@ class Switch:
                 self._fit ^= {port}
                 # Nobody else could carry anything: better a link that may flap. And the switch leaves a port without
                 # carrier by itself, but no other, so that cannot wait.
-                self._hold.seen(port, fit, now, at_once=not lag.active if fit else up)
-        return self._change(lag.with_active(self._hold.usable).with_collecting(end.collecting()), now)
+                at_once = not lag.active or port in self._expected if fit else up
+                self._hold.seen(port, fit, now, at_once)
+        return self._change(self._with_usable(lag).with_collecting(end.collecting()), now)
+
+    def _with_usable(self, lag: Lag) -> Lag:
+        """A resilient LAG lets a member that returns wait for its buckets; not those that LACP or a probe lets come one
+        after the other when the LAG begins."""
+        after = lag.with_active(self._hold.usable)
+        if after.active and not lag.active:
+            self._expected |= {port for port in lag.members if self.ports.get(port)} - lag.drained
+        elif (after.active - lag.active) & self._expected:
+            after = after.evened()
+        self._expected -= after.active
+        return after
 
     def _meet_members(self, lag: Lag, recovering: bool, now: float) -> None:
         """Tell the LAG's slow protocols of its links, and where an earlier run of this program was with them."""

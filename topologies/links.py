@@ -112,15 +112,21 @@ class Links(ABC):
         return (end.name, interface), (end.switch, end.switch_port)
 
     def _impair(self, ends: Sequence[_End], loss: float, corrupt: float) -> None:
-        """At the ends where frames arrive; by force, a program takes the place of the one that is there."""
+        """At the ends where frames arrive; a program takes the place of the one that is there.
+
+        Generic XDP passes over what a NIC forwards from its bus (the kernel marks what tc redirects). A black hole must
+        not, so there the device itself runs the program; that changes its offloads, which then does not matter.
+        """
         pinned = self.run_dir / "bpf" / "impair"
-        program = impair.program(loss, corrupt)
-        state = ["pinned", str(pinned)] if loss or corrupt else ["off"]
+        mode = "xdpdrv" if loss >= 1 else "xdpgeneric"
         try:
-            xdp.pin(program, pinned)
+            xdp.pin(impair.program(loss, corrupt), pinned)
             for node, interface in ends:
-                words = ["ip", "-force", "link", "set", "dev", interface, "xdpgeneric", *state]
-                run([*self.inside(node), *words], f"impairing {interface} of {node}")
+                lines = [f"link set dev {interface} {one} off" for one in ("xdpgeneric", "xdpdrv")]
+                if loss or corrupt:
+                    lines.append(f"link set dev {interface} {mode} pinned {pinned}")
+                text = "".join(f"{line}\n" for line in lines)
+                run([*self.inside(node), "ip", "-batch", "-"], f"impairing {interface} of {node}", stdin=text)
         except xdp.XdpError as error:
             raise NetworkError(f"impairing {ends[0][0]}: {error}") from None
         finally:
