@@ -34,8 +34,7 @@ OK, REDIRECT = 0, 7  # linux/pkt_cls.h: TC_ACT_*
 LOOPBACK = 1  # where a test run's frame comes in
 TEAM = bytes([10, 0, 0, 1])
 NEVER_TOLD = 2**63
-_STEER = struct.Struct("=I6s6x5Q")  # struct steer of bpf/nic.bpf.c
-_PORTS = struct.Struct("=II5Q")  # struct nic_ports
+PEER_MAC = bytes.fromhex("020000000101")
 _PER_ADDRESS = 50_000
 _BATCH = 10_000
 AGE, QUIET_SHARE = 300.0, 0.02
@@ -165,7 +164,8 @@ class _Server(_Table):
     def value(self, index: int) -> bytes:
         quiet = index % round(1 / QUIET_SHARE) == 0
         seen = self._now - int((AGE if quiet else 0) * 1e9)
-        return pack_record(Record(index % 2, offloaded=bool(index % 2), created=seen, last_seen=seen))
+        offloaded = bool(index % 2)
+        return pack_record(Record(index % 2, offloaded, created=seen, last_seen=seen, peer_mac=PEER_MAC))
 
     def programs(self) -> list[Any]:
         """Name, program, its verdict, whether the frame goes out, and which connections."""
@@ -212,11 +212,15 @@ class _Nic(_Table):
 
     def __init__(self, capacity: int):
         self._object = kernel.BpfObject(build.path("nic"), {"offloads": capacity})
-        self._object.map("nic", 4, _PORTS.size).put(bytes(4), _PORTS.pack(LOOPBACK, LOOPBACK, 0, 0, 0, 0, 0))
-        super().__init__(self._object.map("offloads", KEY.size, _STEER.size))
+        ports = self._object.map("nic", 4, 0)
+        ports.put(bytes(4), struct.pack("=II", LOOPBACK, LOOPBACK).ljust(ports.value_size(), b"\0"))
+        entries = self._object.map("offloads", KEY.size, 0)
+        # struct steer of bpf/nic.bpf.c: all doors are open, the next hop is known, nothing was counted.
+        self._entry = struct.pack("=I6s", 1 | 2 | 4, PEER_MAC).ljust(entries.value_size(), b"\0")
+        super().__init__(entries)
 
     def value(self, index: int) -> bytes:
-        return _STEER.pack(1 | 2 | 4, bytes(6), 0, 0, 0, 0, 0)
+        return self._entry
 
     def programs(self) -> list[Any]:
         get = self._object.program
@@ -245,4 +249,5 @@ def frame(index: int, outward: bool) -> bytes:
     ends = (TEAM, address, 8080, port) if outward else (address, TEAM, port, 8080)
     ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 40, 0, 0x4000, 64, 6, 0, ends[0], ends[1])
     tcp = struct.pack("!HHIIBBHHH", ends[2], ends[3], 1, 1, 5 << 4, 0x10, 512, 0, 0)
-    return bytes(6) + bytes.fromhex("020000000101") + b"\x08\x00" + ip + tcp
+    macs = PEER_MAC + bytes(6) if outward else bytes(6) + PEER_MAC
+    return macs + b"\x08\x00" + ip + tcp

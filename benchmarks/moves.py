@@ -114,6 +114,9 @@ def _run(bench: Bench, count: int) -> dict[str, Any]:
     if len(nics) != 1:
         raise CannotMeasure(f"the connections are on {', '.join(sorted(nics))}, not on one NIC")
     (nic,) = nics
+    others = {"the agent's CPU": "agent", "the old engine's CPU": nic}
+    others["the new engine's CPU"] = next(one.name for one in bench.topology.nics if one.name != nic)
+    before = {what: cpu(bench.children.pid(who)) for what, who in others.items()}
     began = time.monotonic() - bench.emit.zero
     cut(bench.topology.nic(nic).switch_port)
     bench.children.send("app-crowd", signal.SIGUSR1)
@@ -127,6 +130,7 @@ def _run(bench: Bench, count: int) -> dict[str, Any]:
         "first released": min(move["t"] for move in moves) - began,
         "half of the bytes": delivered["median"] - began,
     }
+    parts |= {what: cpu(bench.children.pid(who)) - before[what] for what, who in others.items()}
     released = max(move["t"] for move in moves) - began
     answer = {"released": released, "delivered": delivered["last"] - began, "broken": delivered["broken"]}
     return answer | {"parts": parts, "moves": len(moves)}
@@ -153,6 +157,12 @@ class Watch:
 
     def moves(self, kind: str) -> list[dict[str, Any]]:
         return [event for event in self._events if event["event"] == "move" and event["kind"] == kind]
+
+
+def cpu(pid: int) -> float:
+    """Seconds of a process's own work so far: how long that takes depends on nobody else."""
+    fields = Path(f"/proc/{pid}/schedstat").read_text().split()
+    return int(fields[0]) / 1e9
 
 
 def cut(interface: str) -> None:

@@ -182,6 +182,10 @@ class Map:
     def max_entries(self) -> int:
         return self._told("max_entries")
 
+    def value_size(self) -> int:
+        """Bytes of a value, as the kernel took it from the compiled object."""
+        return self._told("value_size")
+
     def memory(self) -> int:
         """Bytes that it takes in the kernel, as the kernel counts them."""
         return self._told("memlock")

@@ -92,6 +92,10 @@ class Children:
         child = self._children.get(who)
         return child is not None and child.process.poll() is None
 
+    def pid(self, who: str) -> int:
+        """Of a process that was started."""
+        return self._children[who].process.pid
+
     def send(self, who: str, number: signal.Signals) -> None:
         """Send a signal to a process that runs."""
         self._children[who].process.send_signal(number)
