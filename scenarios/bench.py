@@ -88,8 +88,8 @@ class Bench:
                 self.await_event(f"app-{name}", "ready")
             elif service.command is not None:
                 self.await_(partial(self._listens, service.app), f"`{name}` to listen at {service.app}")
-        for client in self.scenario.captures:
-            self.await_(partial(self._captures, client), f"the capture at {client} to begin")
+        for link in self.scenario.captures:
+            self.await_(partial(self._captures, link), f"the capture at {link} to begin")
         for name in self.scenario.traffic:
             self.await_event(_client(name), "ready")
         self._ports = Ports({nic.switch_port for nic in self.topology.nics})
@@ -103,8 +103,8 @@ class Bench:
             if nic.name not in self.scenario.network.swapped
         )
 
-    def _captures(self, client: str) -> bool:
-        return b"listening on" in (self.out / "logs" / f"capture-{client}.log").read_bytes()
+    def _captures(self, link: str) -> bool:
+        return b"listening on" in (self.out / "logs" / f"capture-{link}.log").read_bytes()
 
     def _listens(self, app: str) -> bool:
         return int(app.rpartition(":")[2]) in sockets.listening(self.network.sockets(self.topology.server))
@@ -162,11 +162,12 @@ class Bench:
         for name in self.scenario.captures:
             folder = self.out / "captures"
             folder.mkdir(exist_ok=True)
-            words = ["-i", self.topology.client(name).interface, "-w", str(folder / f"{name}.pcap")]
+            node, interface = configs.links(self.topology)[name]
+            words = ["-i", interface, "-w", str(folder / f"{name}.pcap")]
             # A capture that lacks frames proves nothing: a large buffer, and no waiting for a block of the
             # ring to fill, which would lose the last second at the end.
             words += ["-s", str(SNAPLEN), "-B", "32768", "-U", "--immediate-mode", "-n", "-Z", "root"]
-            self.children.start(f"capture-{name}", ["tcpdump", *words], self._in(name))
+            self.children.start(f"capture-{name}", ["tcpdump", *words], self._in(node))
 
     def _controller_config(self) -> str:
         listen = f"{CONTROLLER[0]}:{CONTROLLER[1]}"

@@ -38,6 +38,16 @@ def described(topology: Topology) -> dict[str, Any]:
     }
 
 
+def links(topology: Topology) -> dict[str, tuple[str, str]]:
+    """The links that can be captured, by name → node and interface: clients', NICs' wires, those between switches."""
+    found = {client.name: (client.name, client.interface) for client in topology.clients}
+    found |= {nic.name: (nic.name, nic.wire) for nic in topology.nics}
+    if topology.router:
+        found[topology.router.name] = (topology.router.name, topology.router.interface)
+    ports = [port for uplink in topology.uplinks for port in uplink.ports]
+    return found | {port.device: (port.switch, port.device) for port in ports if port.switch != topology.switch.name}
+
+
 def controller(scenario: Scenario, topology: Topology, listen: str, socket: str) -> Document:
     """The controller's configuration."""
     switches = [_switch(scenario, topology, switch) for switch in topology.switches]

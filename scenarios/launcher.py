@@ -85,7 +85,12 @@ class Run:
         with record.open("ab") as file:
             emit = events.Emitter("teambed", file.fileno(), self._zero)
             names = {"scenario": scenario.scenario, "seed": scenario.seed, "digest": job.case.digest}
-            emit("scenario", **names, started=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+            emit(
+                "scenario",
+                **names,
+                epoch=round(time.time(), 6),
+                started=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            )
             emit("environment", environment=environment)
             reason = needs.lacking(scenario, environment["capabilities"]["missing"])
             if reason:

@@ -8,7 +8,7 @@ import keyword
 import re
 from collections.abc import Iterator, Sequence
 
-from scenarios import aggregates, conditions, expect, timeline
+from scenarios import aggregates, conditions, configs, expect, timeline
 from scenarios.expect import nearest
 from scenarios.schema import PLACEHOLDERS, Scenario
 from scenarios.steps import (
@@ -64,9 +64,10 @@ def complaints(scenario: Scenario) -> list[Complaint]:
     found += _lacp(scenario, [nic.name for nic in topology.nics])
     found += _services(scenario, [team.name for team in topology.teams])
     found += _traffic(scenario, clients, [*(nic.name for nic in topology.nics), *switches])
-    for index, client in enumerate(scenario.captures):
-        if client not in clients:
-            found.append((("captures", index), f"`{client}` is no client of this network{nearest(client, clients)}"))
+    links = list(configs.links(topology))
+    for index, link in enumerate(scenario.captures):
+        if link not in links:
+            found.append((("captures", index), f"`{link}` is no link of this network{nearest(link, links)}"))
     for index in range(len(scenario.timeline)):
         found += _step(scenario, index, topology)
     subjects = subjects_of(scenario)

@@ -244,7 +244,7 @@ class Scenario(Strict):
     traffic: dict[Name, Traffic]
     """By name, what the clients do. Expectations and steps use the names."""
     captures: list[str] = Field(default_factory=list)
-    """Clients whose frames are captured, their headers."""
+    """Links whose frames are captured, their headers: of clients (c1), NICs (nic0), between switches (s1-core)."""
     timeline: list[AnyStep] = Field(default_factory=list)
     """What happens, in the order of the steps' times."""
     expect: list[str] = Field(min_length=1)

@@ -11,6 +11,7 @@ from pathlib import Path
 from scenarios import events, verdict
 from scenarios.console import told
 from scenarios.load import load_file
+from scenarios.report import captures
 from scenarios.report.junit import Case, junit
 from scenarios.report.page import page
 from scenarios.schema import Scenario
@@ -50,6 +51,7 @@ def write(folder: Path, scenario: Scenario) -> verdict.Result:
         result["reason"] += f" (exit status {status}){_last_words(folder / 'logs' / 'runner.log')}"
     result["digest"] = _told(record, "scenario").get("digest")
     _put(folder / "result.json", _dump(result))
+    captures.put_together(folder, record)
     _put(folder / "report.html", page(result, record, scenario.about))
     return result
 

@@ -92,7 +92,7 @@ def test_the_undamaged_one_is_right():
         ("service: files", "service: file",
          "f.yaml:9: traffic.download.service: `file` is no service of this scenario; did you mean `files`?"),
         ("captures: [c1]", "captures: [c1, c7]",
-         "f.yaml:10: captures[1]: `c7` is no client of this network; there is c1, c2"),
+         "f.yaml:10: captures[1]: `c7` is no link of this network; there is c1, c2, nic0, nic1, nic2"),
         ("nic: last", "nic: nic3", "f.yaml:13: timeline[1].nic: `nic3` is no NIC of this network; there is nic0, nic1, nic2, any, last"),
         ("carrying(download)", "carrying(downlaod)",
          "f.yaml:12: timeline[0].nic: `downlaod` is no traffic of this scenario; did you mean `download`?"),

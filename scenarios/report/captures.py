@@ -1,0 +1,69 @@
+"""A run's captures: one file of all links, with the console's words at the faults, the steps and the moves.
+
+Reads captures/*.pcap of a run's folder, writes capture.pcapng, and takes the single ones away.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from scenarios import console
+from scenarios.measure.stories import Connection, Event, connections_of
+from scenarios.report.pcapng import Capture, Comment, NoCaptureError, merge
+
+SAID = ("step", "wire", "fault", "move", "refused", "lost", "stranded", "members", "buckets")
+MOST = 2000
+"""Comments, at most; with more, the moves are left out."""
+
+
+def put_together(folder: Path, events: Sequence[Event]) -> None:
+    """Once there are single captures. A file that tcpdump never began is left out. Raises OSError."""
+    files = sorted((folder / "captures").glob("*.pcap"))
+    whole = [(file, Capture(file.stem, _what(file.stem), file.read_bytes())) for file in files if file.stat().st_size]
+    if not whole:
+        return
+    told = next((event for event in events if event["event"] == "scenario"), {})
+    written = folder / "capture.pcapng.new"
+    try:
+        with written.open("wb") as out:
+            for piece in merge([one for _, one in whole], comments(events), str(told.get("scenario", ""))):
+                out.write(piece)
+    except NoCaptureError:
+        written.unlink()
+        return
+    written.replace(folder / "capture.pcapng")
+    for file in files:
+        file.unlink()
+    (folder / "captures").rmdir()
+
+
+def comments(events: Sequence[Event]) -> list[Comment]:
+    """What is said at which time; nothing when nobody knows how the run's clock stood to the calendar."""
+    zero = next((event["epoch"] - event["t"] for event in events if "epoch" in event), None)
+    if zero is None:
+        return []
+    names = {c: event["traffic"] for event in events if event["event"] == "connected" for c in connections_of(event)}
+    said = [event for event in events if event["event"] in SAID]
+    if len(said) > MOST:
+        said = [event for event in said if event["event"] not in ("move", "refused")][:MOST]
+    found = [(zero + float(event["t"]), _words(event, names)) for event in said]
+    return [(at, words) for at, words in found if words]
+
+
+def _words(event: Event, names: Mapping[Connection, str]) -> str:
+    match event["event"]:
+        case "wire":
+            return f"{event['nic']}: its link is {'up' if event['up'] else 'cut'}"
+        case "members" | "buckets" if event.get("moved"):
+            moved, had_to_move = event["moved"], event["had_to_move"]
+            return f"{event['switch']}: chooses anew; {moved:.0%} of the buckets moved, {had_to_move:.0%} had to"
+        case "members" | "buckets":
+            return ""
+        case _:
+            return console.tell(dict(event), names)
+
+
+def _what(name: str) -> str:
+    """A link's name in a scenario, in words."""
+    if name.startswith("nic"):
+        return f"{name}'s wire to the switch"
+    return f"the link {name}" if "-" in name else f"{name}'s link"
