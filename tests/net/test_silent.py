@@ -1,0 +1,71 @@
+"""Each fault in the library made silent makes at least one expectation of its scenario fail: none is empty.
+
+All of them run in one call, side by side.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from silent import FAULTS, UNDO, library
+
+from scenarios.load import load
+from scenarios.steps import STEPS
+
+TEAMBED = Path(__file__).resolve().parents[2] / "teambed"
+CASES = {f"{name}-{kind}": text for name, kind, text in library()}
+LOOKS = {"wait", "check_records", "run"}
+LONGEST_S = 900
+
+Verdicts = Callable[[str], dict[str, Any]]
+
+
+def test_every_step_is_a_fault_or_undoes_one_or_looks() -> None:
+    """Whoever adds a step says here what it is, or no scenario with it would be tried."""
+    assert set(STEPS) == FAULTS | set(UNDO) | LOOKS
+    assert set().union(*UNDO.values()) <= FAULTS
+
+
+def test_the_silenced_ones_are_right_and_lack_their_fault() -> None:
+    """All of them, before anything runs."""
+    for case, text in CASES.items():
+        kind = case.rpartition("-")[2]
+        assert kind not in [step.do for step in load(text, case).timeline]
+    assert len(CASES) >= 40
+
+
+@pytest.fixture(scope="module")
+def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Verdicts:
+    """The silenced scenarios that this session's tests are about run once, two at a time; a case's result."""
+    folder = tmp_path_factory.mktemp("silent")
+    for item in request.session.items:
+        if item.path == Path(__file__) and hasattr(item, "callspec"):
+            case = item.callspec.params["case"]
+            (folder / f"{case}.yaml").write_text(CASES[case])
+    out = folder / "out"
+    call = [TEAMBED, "run", folder, "--jobs", "2", "--out", out]
+    subprocess.run(call, capture_output=True, text=True, timeout=LONGEST_S)
+
+    def of(case: str) -> dict[str, Any]:
+        read: dict[str, Any] = json.loads((out / load(CASES[case], case).scenario / "result.json").read_text())
+        return read
+
+    return of
+
+
+@pytest.mark.net
+@pytest.mark.timeout(LONGEST_S + 60)
+@pytest.mark.parametrize("case", CASES)
+def test_a_silent_fault_is_noticed(results: Verdicts, case: str) -> None:
+    """An expectation fails; that the run broke off would prove nothing."""
+    result = results(case)
+    if result["verdict"] == "skip":
+        pytest.skip(result["reason"])
+    assert result["verdict"] == "fail", result.get("reason", "all expectations hold without the fault")
+    assert any(one["verdict"] == "fail" for one in result["expectations"])
