@@ -57,7 +57,7 @@ class Agent:
         self._rebuild()
         self._reports = self.records.reports(self._report)
         self.loop.watch(self._reports.fd, lambda _mask: self._reports.consume())
-        self.loop.watch(self._hold.fd, lambda _mask: self._hold.sort())
+        self.loop.watch(self._hold.fd, lambda _mask: self._hold.take(self.custody.moves))
         self.floods = FloodWatch(config.name, self.loop, self.records, len(config.nics), config.flood_per_s).floods
         Sweep(self.loop, self.records, self.peers, config.age_s, self.custody.aged)
         for port, rule in config.offload.services.items():

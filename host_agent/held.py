@@ -17,8 +17,9 @@ class Held:
     """One connection that lives here: its TCP socket, the application's channel, and what carries bytes between.
 
     next_hop: where its frames go, while the steering knows nothing of it. frozen: what the relay held, to the peer and
-    to the application, since a save. last_state: of the TCP, while it was not CLOSED. first: sequence number of the
-    first byte that the relay got, if known. asked: when its upload was asked for, memory being short (seconds)."""
+    to the application, since a save. last_state: of the TCP, while it was not CLOSED. ending: the steering was told
+    that both streams have ended. first: sequence number of the first byte that the relay got, if known. asked: when its
+    upload was asked for, memory being short (seconds)."""
 
     connection: Connection
     tcp: socket.socket
@@ -27,6 +28,7 @@ class Held:
     next_hop: bytes = bytes(6)
     frozen: tuple[bytes, bytes] | None = None
     last_state: int = 0
+    ending: bool = False
     first: int | None = None
     asked: float | None = None
     requested: bool = field(default=False, repr=False)

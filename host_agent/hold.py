@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Container
 
-from host_agent.connection import KEY, Connection, key_of
+from host_agent.connection import KEY, Connection, from_key, key_of
 
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 _LARGEST = 65536 + 18
@@ -36,6 +37,15 @@ class Hold:
             key = _key(frame)
             if key is not None:
                 self._queues[key].append(frame)
+
+    def take(self, moving: Container[Connection]) -> None:
+        """Sorts what has come. What is of no connection on the move goes on: another CPU redirected it just before its
+        connection was settled, and nobody else would let it out."""
+        self.sort()
+        for key in list(self._queues):
+            connection = from_key(key)
+            if connection not in moving:
+                self.release(connection)
 
     def release(self, connection: Connection) -> int:
         """Puts the frames of one connection back on their way, in the order they came; the number of frames."""

@@ -121,6 +121,9 @@ class Holding:
         except StreamBroken as broken:
             self._end(held, str(broken))
             return
+        if held.relay.done and not held.ending:
+            held.ending = True
+            self._steering.ending(held.connection)
         if held.relay.outward.done:
             now = state(held.tcp)
             if now != CLOSED:
@@ -238,6 +241,7 @@ class Holding:
         return context
 
     def _join(self, held: Held) -> None:
+        held.ending = False
         self._steering.joining(held.connection, held.next_hop)
         self._steering.joined(held.connection)
 

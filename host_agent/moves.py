@@ -27,7 +27,7 @@ class Moves:
         self._running: dict[Connection, Steps] = {}
         self._waiters: dict[Connection, Done] = {}
 
-    def __contains__(self, connection: Connection) -> bool:
+    def __contains__(self, connection: object) -> bool:
         return connection in self._running
 
     def start(self, plan: Plan, done: Done | None = None) -> None:

@@ -6,6 +6,8 @@ Decides: the order in which a namespace stops and starts serving a connection. N
     left     it says nothing more
     joining  it speaks, and takes what comes over the bus: the frames held during the move come first, in order
     joined   it takes frames from its wire too
+    ending   both ends of stream have passed: an RST is no longer its to send, for its socket may be gone before anybody
+             has noticed, and the kernel answers whatever comes then
     ended    the socket is gone: late segments still come here, for the kernel keeps TIME-WAIT, or they are swallowed;
              a SYN that re-uses the identifier ends this
 """
@@ -49,6 +51,7 @@ class Steer(IntFlag):
     BUS_IN = 2
     OUT = 4
     ENDED = 8
+    NO_RST = 16
 
 
 class Steering(Protocol):
@@ -56,6 +59,7 @@ class Steering(Protocol):
     def left(self, connection: Connection) -> None: ...
     def joining(self, connection: Connection, next_hop: bytes) -> None: ...
     def joined(self, connection: Connection) -> None: ...
+    def ending(self, connection: Connection) -> None: ...
     def ended(self, connection: Connection, *, answers: bool) -> None: ...
     def update(self, connections: Iterable[Connection], next_hop: bytes) -> None: ...
     def next_hop(self, connection: Connection) -> bytes | None: ...
@@ -117,7 +121,14 @@ class NicSteering:
         self._offloads.put(key_of(connection), entry)
 
     def joined(self, connection: Connection) -> None:
-        self._set(connection, Steer.WIRE_IN | Steer.BUS_IN | Steer.OUT)
+        old = self._offloads.get(key_of(connection))
+        if old is not None:
+            self._set(connection, Steer(_STEER.unpack(old)[0]) | Steer.WIRE_IN)
+
+    def ending(self, connection: Connection) -> None:
+        old = self._offloads.get(key_of(connection))
+        if old is not None:
+            self._set(connection, Steer(_STEER.unpack(old)[0]) | Steer.NO_RST)
 
     def ended(self, connection: Connection, *, answers: bool) -> None:
         """answers: a late segment may be answered, for there is a TIME-WAIT that does it well."""
@@ -200,6 +211,9 @@ class HostSteering:
         pass
 
     def joined(self, connection: Connection) -> None:
+        pass
+
+    def ending(self, connection: Connection) -> None:
         pass
 
     def ended(self, connection: Connection, *, answers: bool) -> None:

@@ -138,6 +138,7 @@ RUN: dict[str, tuple[Kind, str]] = {
         "records that did not agree with the sockets that existed, and sockets without a record, in all checks",
     ),
     "agent_rebuilt_ms": ("duration", "from a restart of the agent until it had its records again, the longest"),
+    "blocks_traced": ("count", "how many of the four ends of Figure 4 frames were told to have met (`trace`)"),
     "floods": ("count", "SYN floods that an agent saw in its records"),
     "neighbour_changes": ("count", "how often NICs were told of a neighbour's new MAC"),
     "aged": ("count", "records that were removed for their age"),

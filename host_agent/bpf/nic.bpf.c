@@ -19,7 +19,7 @@
 #define LEARN_EVERY 10000000 /* ns between two next hops that frames teach a connection */
 #define FROM_BUS 0xb05 /* skb->mark of a frame that only passes through, bus to wire */
 
-enum { WIRE_IN = 1, BUS_IN = 2, OUT = 4, ENDED = 8 }; /* steering.py: Steer */
+enum { WIRE_IN = 1, BUS_IN = 2, OUT = 4, ENDED = 8, NO_RST = 16 }; /* steering.py: Steer */
 
 struct steer {
 	__u32 allowed;
@@ -144,7 +144,7 @@ SEC("tc") int wire_out(struct __sk_buff *skb)
 		return TC_ACT_OK;
 	if (read_tcp(skb, &f, true)) {
 		struct steer *s = bpf_map_lookup_elem(&offloads, &f.id);
-		if (s && s->allowed & OUT) {
+		if (s && s->allowed & OUT && !(s->allowed & NO_RST && f.flags & RST)) {
 			add(&s->frames_out, 1);
 			add(&s->bytes_out, skb->len);
 			s->last_seen = bpf_ktime_get_coarse_ns();

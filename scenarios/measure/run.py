@@ -19,6 +19,7 @@ def run(events: Sequence[Event], faults: Sequence[Fault]) -> dict[str, Any]:
         "records_compared": sum(event["connections"] for event in events if event["event"] == "records_checked"),
         "record_differences": _differences(events),
         "agent_rebuilt_ms": _rebuilt(events),
+        "blocks_traced": len({event["block"] for event in events if event["event"] == "frame"}),
         "floods": sum(event["event"] == "flood" and event["who"].startswith("agent") for event in events),
         "neighbour_changes": sum(
             event["event"] == "neighbour" and event["who"].startswith("agent") for event in events

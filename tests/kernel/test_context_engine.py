@@ -282,6 +282,20 @@ def test_an_identifier_that_is_used_again_is_no_matter_to_a_nic_in_time_wait(
         finish_by_the_application(world)
 
 
+@pytest.mark.parametrize("first", ["app", "peer"])
+def test_the_steering_is_told_of_the_end_before_the_socket_is_gone(world: World, first: str) -> None:
+    """A late segment that finds no socket, before anybody has noticed that, is answered with an RST."""
+    world.connect(socket.AF_INET)
+    world.move("nic0")
+    (world.app_end if first == "app" else world.peer_end).wants_end = True
+    world.until(lambda: world.peer_end.got_end if first == "app" else world.app_end.got_end)
+    assert "ending" not in world.doors["nic0"].log
+    world.move("nic1")
+    finish(world)
+    log = world.doors["nic1"].log
+    assert (log.count("ending"), log[-1]) == (1, f"ended {first == 'app'}")
+
+
 def test_an_application_that_is_gone_does_not_keep_a_half_closed_connection_for_ever(world: World) -> None:
     """FIN-WAIT-2 has its time (TCP_FIN_TIMEOUT) when nobody is left to read what the peer may send."""
     world.connect(socket.AF_INET)

@@ -78,6 +78,16 @@ def test_release_takes_what_is_still_in_the_tap(queue: Queue) -> None:
     assert queue.came_out() == frames
 
 
+def test_a_frame_that_came_too_late_for_its_release_is_not_kept(queue: Queue) -> None:
+    """Else the last segment of a connection would wait for ever, and the peer would have to send it again."""
+    moving, settled = segment(V4), segment(V6)
+    queue.queue(moving, settled)
+    queue.hold.take({V4})
+    assert queue.came_out() == [settled]
+    queue.hold.take(set())
+    assert queue.came_out() == [moving]
+
+
 def test_nothing_to_release(queue: Queue) -> None:
     queue.queue(segment(V6))
     assert queue.hold.release(V4) == 0

@@ -7,6 +7,7 @@ wirep ==== wire [ NIC ] bus ==== busp          bus0p ==== bus0 [ server: team0, 
 
 import ctypes
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -203,11 +204,23 @@ def test_what_a_frame_teaches_is_told_once(nic: Nic) -> None:
     assert told == []
     for _ in range(2):
         nic("wire_in", segment(V4, mac="02:00:00:00:bb:03"))
-    nic("wire_in", segment(V4, mac=ROUTER))  # two routers that take turns are not followed frame by frame
     ring.consume()
     assert told == [(V4, bytes.fromhex("02000000bb03"))]
     assert nic.steering.next_hop(V4) == told[0][1]
     assert (nic.steering.next_hop(V6), nic.steering.next_hop(V4._replace(sport=1))) == (NEXT_HOP, None)
+
+
+def test_two_routers_that_take_turns_are_not_followed_frame_by_frame(nic: Nic) -> None:
+    told: list[bytes] = []
+    ring = nic.steering.new_hops(lambda _, mac: told.append(mac))
+    nic.stage(V4, "joined")
+    began, frames = time.monotonic(), 200
+    for n in range(frames):
+        nic.ports["wirep"].send(segment(V4, mac=f"02:00:00:00:bb:0{n % 2}"))
+    wait_for(lambda: nic.steering.counts().own_in == frames)
+    took = time.monotonic() - began
+    ring.consume()
+    assert 1 <= len(told) <= 2 + took / 0.01
 
 
 def test_a_new_neighbour(nic: Nic) -> None:
@@ -238,6 +251,24 @@ def test_the_entry_counts_frames_and_bytes(nic: Nic) -> None:
     nic.steering.leaving(V4)
     _, hop, *still, _, _ = steering._STEER.unpack(nic.steering._offloads.get(steering.key_of(V4)))
     assert (hop, still) == (NEXT_HOP, counted)
+
+
+def test_once_both_streams_have_ended_no_rst_gets_out(nic: Nic) -> None:
+    """The kernel answers a late segment with one when the socket is gone, and its engine may not have noticed yet."""
+    nic.steering.ending(V6)  # not here
+    nic.stage(V4, "joining")
+    for flags in ("R", "RA"):
+        assert nic("out", segment(V4, flags=flags, outbound=True)) == {"own_out": 1}
+    nic.steering.ending(V4)
+    nic.steering.joined(V4)  # the agent's word may come later
+    for flags in ("R", "RA"):
+        assert nic("out", segment(V4, flags=flags, outbound=True)) == {"silenced": 1}
+    for flags in ("A", "FA", "PA"):
+        assert nic("out", segment(V4, flags=flags, outbound=True)) == {"own_out": 1}
+    for door in ("wire_in", "bus_in"):
+        assert nic(door, segment(V4, mac=ROUTER)) == {"own_in": 1}
+    nic.stage(V4, "back")
+    assert nic("out", segment(V4, flags="R", outbound=True)) == {"own_out": 1}
 
 
 def test_a_connection_that_is_not_here_does_not_join_by_leaving(nic: Nic) -> None:

@@ -97,6 +97,9 @@ class Doors:
     def joined(self, connection: Connection) -> None:
         self.log.append("joined")
 
+    def ending(self, connection: Connection) -> None:
+        self.log.append("ending")
+
     def ended(self, connection: Connection, *, answers: bool) -> None:
         self.log.append(f"ended {answers}")
         if not answers:

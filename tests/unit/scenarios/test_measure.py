@@ -209,6 +209,7 @@ def test_the_run_itself():
         "records_compared": 0,
         "record_differences": None,
         "agent_rebuilt_ms": None,
+        "blocks_traced": 0,
         "floods": 0,
         "neighbour_changes": 0,
         "miswired": 0,
