@@ -1,0 +1,135 @@
+"""What the agent does about decisions and refusals: walks leave out what has ended, refusals are tried again or not."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from host_agent import custody as custody_module
+from host_agent.config import AgentConfig
+from host_agent.connection import Connection
+from host_agent.custody import Custody
+from host_agent.decision import Record
+from host_agent.paths import Hops
+from host_agent.plain_records import PlainRecords
+from host_agent.policy import HOST, RETRY, Plan
+from host_agent.reload import Outcome
+from host_agent.team import TeamState
+
+ONE, TWO = (Connection("10.0.0.11", port, "10.0.0.1", 8080) for port in (1, 2))
+MAC = bytes.fromhex("020000000101")
+
+
+class Later:
+    """A loop whose time does not pass."""
+
+    def __init__(self) -> None:
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+
+    def after(self, seconds: float, act: Callable[[], None]) -> None:
+        self.timers.append((seconds, act))
+
+
+class NoPaths:
+    hops = Hops()
+
+
+class Case:
+    """begun: the moves that were begun; none of them ends by itself."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capacity: int = 100) -> None:
+        monkeypatch.setattr(custody_module, "emit", lambda *_, **__: None)
+        monkeypatch.setattr(custody_module.rtnetlink, "mac_towards", lambda *_: MAC)
+        config = {"control": "", "pins": "", "host": {"socket": ""}, "offload": {"after_bytes": 0}}
+        config |= {"nics": [{"name": f"nic{n}", "bus": "", "socket": ""} for n in range(2)]}
+        self.team = TeamState(("nic0", "nic1"))
+        self.team.links |= {0, 1}
+        self.team.engines |= {0, 1}
+        self.loop, self.records, self.begun = Later(), PlainRecords(capacity), list[Plan]()
+        parts: Any = (self.loop, self.records, self.team, None, {}, NoPaths())
+        self.custody = Custody(AgentConfig.model_validate(config), *parts)
+        monkeypatch.setattr(self.custody.moves, "start", lambda plan, done=None: self.begun.append(plan))
+
+    def refuse(self, plan: Plan, code: str) -> None:
+        self.custody._over(Outcome(plan, plan.source, reason="for a person", code=code))
+
+
+@pytest.fixture
+def case(monkeypatch: pytest.MonkeyPatch) -> Case:
+    return Case(monkeypatch)
+
+
+def test_an_offloaded_connection_that_has_ended_is_left_out_of_a_walk(case: Case) -> None:
+    """What is left of it is a TIME-WAIT, which cannot move; its record leads late segments there."""
+    for connection in (ONE, TWO):
+        case.records.put(connection, Record(0, offloaded=True))
+    case.custody.closed(ONE)
+    case.team.links.discard(0)
+    case.custody.link_down(0)
+    assert [(plan.connection, plan.target) for plan in case.begun] == [(TWO, 1)]
+    assert case.records.get(ONE) == Record(0, offloaded=True, closing=True)
+
+
+def test_a_connection_without_a_record_is_offloaded_to_any_nic(case: Case) -> None:
+    case.custody.accepted(ONE)
+    ((connection, target),) = [(plan.connection, plan.target) for plan in case.begun]
+    record = case.records.get(connection)
+    assert record is not None
+    assert (connection, record.nic, record.peer_mac, record.offloaded) == (ONE, target, MAC, False)
+
+
+def test_one_that_has_ended_is_not(case: Case) -> None:
+    case.custody.closed(ONE)
+    case.custody.accepted(ONE)
+    assert (case.begun, list(case.records.all())) == ([], [])
+
+
+def test_a_refused_offload_is_tried_again_later(case: Case) -> None:
+    case.records.put(ONE, Record(1, packets=1))
+    case.custody.accepted(ONE)
+    for _ in range(3):
+        case.refuse(case.begun[-1], "feature:ipv6")
+        ((seconds, again),) = case.loop.timers
+        assert seconds == RETRY
+        case.loop.timers.clear()
+        again()
+    assert [(plan.connection, plan.target) for plan in case.begun] == [(ONE, 1)] * 4
+
+
+def test_but_not_when_there_is_no_such_connection(case: Case) -> None:
+    """And a record that was made for it goes, if no frame has come since."""
+    case.custody.accepted(ONE)
+    case.refuse(case.begun[-1], "absent")
+    assert (case.loop.timers, case.records.get(ONE)) == ([], None)
+    case.records.put(TWO, Record(1, packets=1))
+    case.refuse(Plan(TWO, HOST, 1, "command"), "absent")
+    assert (case.loop.timers, case.records.get(TWO)) == ([], Record(1, packets=1))
+
+
+@pytest.mark.parametrize("reason", ["urgent_data", "low_memory"])
+def test_an_upload_that_a_nic_asks_for_is_tried_until_it_can_let_go(case: Case, reason: str) -> None:
+    case.records.put(ONE, Record(1, offloaded=True, packets=1))
+    case.custody.requested(ONE, 1, reason)
+    case.refuse(case.begun[-1], "state")
+    ((seconds, again),) = case.loop.timers
+    again()
+    assert (seconds, case.begun) == (RETRY, [Plan(ONE, 1, HOST, reason)] * 2)
+    case.records.put(ONE, Record(0, offloaded=True, packets=1))  # it has moved meanwhile: no matter of that NIC's
+    again()
+    assert len(case.begun) == 2
+
+
+def test_a_record_is_made_where_others_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case(monkeypatch, capacity=2)
+    case.records.put(TWO, Record(0, offloaded=True))
+    case.records.put(TWO._replace(sport=3), Record(0, packets=9))
+    case.custody.accepted(ONE)
+    assert {connection for connection, _ in case.records.all()} == {ONE, TWO}
+
+
+def test_where_none_can_it_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case(monkeypatch, capacity=1)
+    case.records.put(TWO, Record(0, offloaded=True))
+    case.custody.accepted(ONE)
+    assert (case.begun, [seconds for seconds, _ in case.loop.timers]) == ([], [RETRY])
+    assert case.records.get(TWO) is not None
