@@ -304,3 +304,23 @@ def test_markers_are_answered_on_their_port(mode: str) -> None:
     assert answers == [(2, Marker(SYSTEMS[B], 77, 12345, response=True))]
     end.heard(2, b"nonsense", 0.0)
     assert end.counters[2]["malformed"] == 1
+
+
+def told(end: Aggregator, actor: End, partner: End) -> Mux:
+    end.heard(1, encode(Lacpdu(actor, partner), actor.system), 0.0)
+    end.run(0.0)
+    return end.ports[1].mux
+
+
+def test_a_partner_that_is_in_sync_with_somebody_else_or_plugged_anew_is_not_used() -> None:
+    end = Aggregator([1], ACTIVE[A])
+    end.link(1, True, 0.0)
+    well = State.ACTIVITY | State.AGGREGATION | State.SYNCHRONIZATION | State.COLLECTING
+    there, me = End(1, SYSTEMS[B], 1, 1, 5, well), ACTIVE[A].end(1)
+    assert told(end, there, me._replace(port=9)) is Mux.ATTACHED
+    assert told(end, there, me) is Mux.COLLECTING_DISTRIBUTING
+    silent = me._replace(state=State.AGGREGATION)  # each waits to be asked by the other
+    assert told(end, there._replace(state=well & ~State.ACTIVITY), silent) is Mux.ATTACHED
+    assert told(end, there, me) is Mux.COLLECTING_DISTRIBUTING
+    end.ports[1].heard(Lacpdu(there._replace(port=6), me), 0.0)  # another port of the same partner
+    assert not end.ports[1].selected
