@@ -163,15 +163,11 @@ Records = list[tuple[Connection, Record]]
 
 def on_link_down(failed: int, active: tuple[int, ...], records: Records, on_fault: OnFault, chooser: Chooser) -> Walk:
     """A NIC lost its link. For each of its records: not offloaded -> removed; offloaded -> moved, by policy."""
-    walk = Walk()
+    walk, offloaded = _walk(failed, records)
     others = tuple(nic for nic in active if nic != failed)
     load = load_of(records)
-    for connection, record in records:
-        if record.nic != failed or record.stage is not Stage.SETTLED:
-            continue
-        if not record.offloaded:
-            walk.remove.append(connection)
-        elif on_fault is not OnFault.RELOAD:
+    for connection in offloaded:
+        if on_fault is not OnFault.RELOAD:
             walk.moves.append(Plan(connection, failed, HOST, "link_down", resend=True))
         else:
             _away(walk, connection, failed, others, load, chooser, "link_down", resend=True)
@@ -181,10 +177,8 @@ def on_link_down(failed: int, active: tuple[int, ...], records: Records, on_faul
 def on_adapter_failure(failed: int, records: Records) -> Walk:
     """A NIC is gone with all it held: its offloaded connections are lost; what the host holds goes on. A connection on
     the move is left to its move, which finds the NIC gone."""
-    walk = Walk()
-    for connection, record in records:
-        if record.nic == failed and record.stage is Stage.SETTLED:
-            (walk.lost if record.offloaded else walk.remove).append(connection)
+    walk, lost = _walk(failed, records)
+    walk.lost += lost
     return walk
 
 
@@ -211,19 +205,25 @@ def on_link_up(returned: int, active: tuple[int, ...], records: Records, *, reba
 
 def on_remove(leaving: int, active: tuple[int, ...], records: Records, chooser: Chooser) -> Walk:
     """A NIC is to leave the team: all that it holds goes elsewhere first, to the host where no NIC is left."""
-    walk = Walk()
+    walk, offloaded = _walk(leaving, records)
     others = tuple(nic for nic in active if nic != leaving)
     load = load_of(records)
-    for connection, record in records:
-        if record.nic != leaving or record.stage is not Stage.SETTLED:
-            continue
-        if not record.offloaded:
-            walk.remove.append(connection)
-        elif not others:
+    for connection in offloaded:
+        if not others:
             walk.moves.append(Plan(connection, leaving, HOST, "drain"))
         else:
             _away(walk, connection, leaving, others, load, chooser, "drain", resend=False)
     return walk
+
+
+def _walk(nic: int, records: Records) -> tuple[Walk, list[Connection]]:
+    """Through a NIC's records at rest: those of connections that are not offloaded are removed; the others' fate is to
+    be decided."""
+    walk, offloaded = Walk(), list[Connection]()
+    for connection, record in records:
+        if record.nic == nic and record.stage is Stage.SETTLED:
+            (offloaded if record.offloaded else walk.remove).append(connection)
+    return walk, offloaded
 
 
 def _away(

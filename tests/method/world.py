@@ -142,7 +142,8 @@ class World:
         elif state is None and "R" not in s.bits:
             self.host_sends(who, "R")
         elif state and "R" in s.bits:
-            del self.engines[HOST][who]
+            for held in self.engines.values():  # what is still frozen elsewhere has moved here, and is not it any more
+                held.pop(who, None)
         self._done_at_host(who)
 
     def host_sends(self, who: Connection, bits: str, payload: int = 0) -> None:
