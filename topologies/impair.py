@@ -17,7 +17,8 @@ from topologies.model import TopologyError
 _DROP, _PASS = 1, 2  # linux/bpf.h, enum xdp_action
 _ETHERNET = 14
 """A damaged frame still reaches its station: its addresses stay, and something behind them is wrong."""
-_BIT = 4
+_BIT = 8
+"""Of TCP's flags it is PSH. RST, which no stack would believe, would still be counted where frames are only watched."""
 _LARGEST = 2047
 """The farthest byte behind the Ethernet header that is damaged: the verifier wants a bound."""
 

@@ -69,7 +69,7 @@ def test_each_share_has_its_frames() -> None:
     assert execute(program, FRAME, [quarter, half]) == (PASS, FRAME)
     verdict, damaged = execute(program, FRAME, [quarter, half - 1, 3])
     assert verdict == PASS
-    assert damaged == FRAME[:17] + bytes([FRAME[17] ^ 4]) + FRAME[18:]
+    assert damaged == FRAME[:17] + bytes([FRAME[17] ^ 8]) + FRAME[18:]
 
 
 def test_all_and_none() -> None:
