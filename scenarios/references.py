@@ -116,8 +116,8 @@ def _lacp(scenario: Scenario, nics: Sequence[str]) -> Iterator[Complaint]:
         if nic not in nics:
             yield ("network", "swapped"), f"`{nic}` is no NIC of this network{nearest(nic, nics)}"
     for section, words in (("network", switch), ("team", team)):
-        if words.min_links > switch.nics:
-            yield (section, "min_links"), f"a team has {switch.nics} NICs: there are never that many links"
+        if not 1 <= words.min_links <= switch.nics:
+            yield (section, "min_links"), f"a team here has {switch.nics} NICs: write 1 to {switch.nics}"
         if words.probe is not None and not 0.01 <= words.probe <= 60:
             yield (section, "probe"), "the time between two probes is 10ms to 60s"
 

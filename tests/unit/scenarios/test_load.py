@@ -143,7 +143,7 @@ def test_the_undamaged_one_is_right():
         ("64KiB}", "64KiB}\n  lacp: active", "f.yaml:3: network.lacp: LACP is off here and on at the other end: no link would ever carry a frame"),
         ("rate: 200mbit}\nteam:", "lacp: passive}\nteam:\n  lacp: passive",
          "f.yaml:5: team.lacp: both ends are passive: neither would begin; make one of them active"),
-        ("rate: 200mbit", "min_links: 4", "f.yaml:3: network.min_links: a team has 3 NICs: there are never that many links"),
+        ("rate: 200mbit", "min_links: 4", "f.yaml:3: network.min_links: a team here has 3 NICs: write 1 to 3"),
         ("rate: 200mbit", "probe: 1ms", "f.yaml:3: network.probe: the time between two probes is 10ms to 60s"),
         # the whole of the team
         ("64KiB}", "64}", "f.yaml:5: team.offload.after: `64` has no unit; write 64B or 64KB or 64KiB or 64MB or 64MiB or 64GB or 64GiB"),
