@@ -43,6 +43,7 @@ class Watch:
         self.probe = Probe(inherited) if config.probe_s else None
         self._wires = Wires(loop, [nic.bus for nic in config.nics], self.system, self._hear)
         self._due = float("inf")  # the earliest timer that is set
+        self._told = self.unfit
         if self.probe and config.probe_s:
             loop.after(0, partial(self._round, self.probe, config.probe_s))
 
@@ -63,6 +64,7 @@ class Watch:
             self.probe.carrier(nic, up)
         if self.lacp:
             self._do(self.lacp.carrier(nic, up, time.monotonic()))
+        self._told = self.unfit
 
     def report(self, team: TeamState) -> dict[str, Any]:
         """LACP's state and the probe's, for programs and, as `text`, for people."""
@@ -93,12 +95,18 @@ class Watch:
             return
         elif self.probe and (pdu.system, pdu.port) == (self.system, nic + 1):
             self.probe.answer(nic, pdu.transaction)
-        self._changed()
+        self._tell()
+
+    def _tell(self) -> None:
+        unfit = self.unfit
+        if unfit != self._told:
+            self._told = unfit
+            self._changed()
 
     def _round(self, probe: Probe, every: float) -> None:
         for nic in probe.round():
             self._wires.send(nic, Marker(self.system, nic + 1, probe.number))
-        self._changed()
+        self._tell()
         self._loop.after(every, partial(self._round, probe, every))
 
     def _do(self, doings: Doings) -> None:
@@ -120,7 +128,7 @@ class Watch:
         assert self.lacp is not None
         self._due = float("inf")
         self._do(self.lacp.tick(time.monotonic()))
-        self._changed()
+        self._tell()
 
     # What the next agent must know, or it could not speak before it is spoken to, and the other end might give us up.
 
