@@ -152,6 +152,7 @@ def order_of(asked: dict[str, Any]) -> Order:
         index=asked.get("index"),
         pace=float(asked.get("pace", 0.0)),
         every=float(asked.get("every", 0.0)),
+        rounds=int(asked.get("requests", 0)),
         half={"client": "in", "server": "out"}.get(str(asked.get("half")), ""),
     )
 

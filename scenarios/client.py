@@ -24,6 +24,7 @@ from typing import Any
 from scenarios.driver import Driver
 from scenarios.events import Emitter
 from scenarios.resets import Address, ResetCounter, pair
+from scenarios.sizes import draw
 from scenarios.tally import PORTS, TOGETHER_S, Each, Ends, Progress
 from scenarios.transfer import Order, Transfer, errno_name
 
@@ -157,6 +158,9 @@ class Client:
         self._each.add(transfer, near, far, counts)
         transfer.sock.close()
         self._ends.add(transfer)
+        for first in range(0, len(transfer.responses), PORTS):
+            times = [round(one * 1000, 3) for one in transfer.responses[first : first + PORTS]]
+            self._emit("responses", traffic=self._a.traffic, ms=times)
         self._left -= 1
 
     def _report(self) -> None:
@@ -178,12 +182,19 @@ class Client:
 
 def header(arguments: argparse.Namespace, index: int | None) -> bytes:
     """The line that asks the application for this traffic."""
-    asked = {key: getattr(arguments, key) for key in ("traffic", "seed", "send", "receive")}
+    asked = {key: getattr(arguments, key) for key in ("traffic", "seed")}
+    asked |= {key: bytes_of(arguments, key, index) for key in ("send", "receive")}
     asked |= {"idle_s": arguments.idle, "limit_s": arguments.limit}
     if index is not None:
         asked |= {"index": index, "count": arguments.count}
-    asked |= {key: value for key in ("pace", "every", "half") if (value := getattr(arguments, key))}
+    asked |= {key: value for key in ("pace", "every", "half", "requests") if (value := getattr(arguments, key))}
     return json.dumps(asked).encode() + b"\n"
+
+
+def bytes_of(arguments: argparse.Namespace, direction: str, index: int | None) -> int:
+    """All that one connection moves in that direction."""
+    size = draw(getattr(arguments, direction), arguments.seed, direction, index or 0)
+    return size * (arguments.requests or 1)
 
 
 def order_of(arguments: argparse.Namespace, index: int | None) -> Order:
@@ -191,13 +202,15 @@ def order_of(arguments: argparse.Namespace, index: int | None) -> Order:
     return Order(
         seed=arguments.seed,
         out_name="send",
-        out_bytes=arguments.send,
+        out_bytes=bytes_of(arguments, "send", index),
         in_name="receive",
-        in_bytes=arguments.receive,
+        in_bytes=bytes_of(arguments, "receive", index),
         closes_first=True,
         index=index,
         pace=arguments.pace,
         every=arguments.every,
+        rounds=arguments.requests,
+        think=arguments.think,
         half={"client": "out", "server": "in"}.get(arguments.half, ""),
     )
 
@@ -209,8 +222,10 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--traffic", required=True)
     parser.add_argument("--to", required=True, metavar="ADDRESS:PORT")
     parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--send", type=int, default=0, metavar="BYTES")
-    parser.add_argument("--receive", type=int, default=0, metavar="BYTES")
+    parser.add_argument("--send", type=json.loads, default=0, metavar="BYTES|DISTRIBUTION")
+    parser.add_argument("--receive", type=json.loads, default=0, metavar="BYTES|DISTRIBUTION")
+    parser.add_argument("--requests", type=int, default=0, help="so many, each answered before the next")
+    parser.add_argument("--think", type=float, default=0.0, metavar="SECONDS", help="between answer and request")
     parser.add_argument("--count", type=int, default=1, help="connections, each with these bytes")
     parser.add_argument("--arrivals", type=float, default=0.0, metavar="PER_SECOND", help="0: all at once")
     parser.add_argument("--pace", type=float, default=0.0, metavar="BYTES_PER_SECOND", help="of each end of each")

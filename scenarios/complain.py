@@ -13,7 +13,7 @@ from scenarios.expect import near, nearest
 from scenarios.references import Complaint, Place
 from scenarios.steps import STEPS
 
-_TAGS = {"offload_after", "offload_word", "[key]"}
+_TAGS = {"offload_after", "offload_word", "distribution", "size", "[key]"}
 """Words in pydantic's places that name a branch of the model and are not in the file."""
 
 _WANTED = {
@@ -94,6 +94,8 @@ def _keys(loc: tuple[int | str, ...]) -> list[str]:
             model = schema.OffloadAfter
         case ("services", _):
             model = schema.Service
+        case ("traffic", _, "send" | "receive", *_):
+            model = schema.Distribution
         case ("traffic", _):
             model = schema.Traffic
         case ("timeline", _, step):

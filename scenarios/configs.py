@@ -4,12 +4,14 @@ Pure: a scenario, its topology and a run directory's name in, documents and word
 default are left out.
 """
 
+import json
 import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from scenarios.schema import OffloadAfter, Scenario, Traffic
+from scenarios.schema import Distribution, OffloadAfter, Scenario, Traffic
+from scenarios.sizes import Size, total
 from topologies.model import Switch, Team, Topology
 
 Document = dict[str, Any]
@@ -197,7 +199,18 @@ def asked(scenario: Scenario, name: str) -> Document:
     if traffic.command is not None:
         return {"command": traffic.command}
     seed = traffic.seed if traffic.seed is not None else scenario.seed
-    return {"send": traffic.send, "receive": traffic.receive, "seed": seed} | _tempo(traffic)
+    rounds = traffic.requests or 1
+    sizes: Document = {"send": _size(traffic.send), "receive": _size(traffic.receive)}
+    totals = {
+        f"{key}_bytes": rounds * total(size, seed, key, traffic.count)
+        for key, size in sizes.items()
+        if rounds > 1 or not isinstance(size, int)
+    }
+    return sizes | totals | {"seed": seed} | _tempo(traffic)
+
+
+def _size(size: int | Distribution) -> Size:
+    return size if isinstance(size, int) else size.model_dump(exclude_none=True)
 
 
 def _tempo(traffic: Traffic) -> Document:
@@ -207,6 +220,8 @@ def _tempo(traffic: Traffic) -> Document:
         "pace": traffic.pace / 8 if traffic.pace is not None else None,
         "every": traffic.idle,
         "half": traffic.half_close,
+        "requests": traffic.requests,
+        "think": traffic.think or None,
     }
     return {key: value for key, value in words.items() if value is not None}
 
@@ -224,7 +239,9 @@ def client(scenario: Scenario, topology: Topology, name: str, who: str, out: str
         command = f"cd {shlex.quote(out)}; {filled(traffic.command, stands_for)}"
         words += ["--ports", *map(str, service.all_ports[1:])] if service.ports else []
         return ["scenarios.command", *words, "--command", command, "--limit", str(scenario.limit)]
-    words += [word for key, value in asked(scenario, name).items() for word in (f"--{key}", str(value))]
+    for key, value in asked(scenario, name).items():
+        if not key.endswith("_bytes"):  # sums, for those who measure
+            words += [f"--{key}", json.dumps(value) if isinstance(value, dict) else str(value)]
     return ["scenarios.client", *words, "--limit", str(scenario.limit)]
 
 

@@ -153,6 +153,36 @@ class Service(Strict):
         return self.listen, *(range(self.ports[0], self.ports[1] + 1) if self.ports else ())
 
 
+class Distribution(Strict):
+    """Sizes of many connections, drawn by the traffic's seed. One of these."""
+
+    uniform: Annotated[list[Size], Field(min_length=2, max_length=2)] | None = None
+    """The least and the most: `[1KiB, 1MB]`."""
+    exponential: Size | None = None
+    """The mean."""
+    pareto: Size | None = None
+    """The mean; few are large and many small (shape 1.5), none is more than a hundred times the mean."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Distribution":
+        if sum(one is not None for one in (self.uniform, self.exponential, self.pareto)) != 1:
+            raise ValueError("give it one of `uniform: [1KiB, 1MB]`, `exponential: 64KiB`, `pareto: 64KiB`")
+        if self.uniform is not None and not 1 <= self.uniform[0] <= self.uniform[1]:
+            raise ValueError("`uniform` is the least and the most, at least 1B: [1KiB, 1MB]")
+        if 0 in (self.exponential, self.pareto):
+            raise ValueError("the mean is at least 1B")
+        return self
+
+
+def _sizes_form(written: Any) -> str:
+    return "distribution" if isinstance(written, dict) else "size"
+
+
+Sizes = Annotated[
+    Annotated[Distribution, Tag("distribution")] | Annotated[Size, Tag("size")], Discriminator(_sizes_form)
+]
+
+
 class Traffic(Strict):
     """Connections from a client to a service: one, or `count`, of checked bytes; or those of a `command`."""
 
@@ -160,10 +190,14 @@ class Traffic(Strict):
     """Where from: `c1`."""
     service: str
     """Where to, by its name under `services`."""
-    send: Size = 0
-    """Bytes from each connection's client to the application."""
-    receive: Size = 0
+    send: Sizes = 0
+    """Bytes from each connection's client to the application; of each of many, from a distribution."""
+    receive: Sizes = 0
     """Bytes the other way. With both, both go at once."""
+    requests: int | None = Field(default=None, ge=1, le=100_000)
+    """Each connection asks so often: `send` bytes, answered by `receive` bytes, one after the other."""
+    think: Duration = 0.0
+    """Between an answer and the next request."""
     at: Duration = 0.0
     """When it starts."""
     seed: Seed | None = None
@@ -193,6 +227,16 @@ class Traffic(Strict):
             extra = [key for key in self.model_fields_set if key not in OF_COMMANDS]
             if extra:
                 raise ValueError(f"has a `command`, which makes its own traffic; leave out {_listed(extra)}")
+        if self.requests is not None:
+            extra = [key for key in ("pace", "idle", "half_close") if getattr(self, key) is not None]
+            if extra:
+                raise ValueError(f"has `requests`, which have a tempo of their own; leave out {_listed(extra)}")
+            if self.send == 0 or self.receive == 0:
+                raise ValueError("has `requests`; give it `send`, a request's size, and `receive`, its answer's")
+        if self.think and self.requests is None:
+            raise ValueError("`think` is the time between two requests: give it `requests`")
+        if self.think > 20:
+            raise ValueError("`think` is at most 20s")
         if self.pace is not None and self.idle is not None:
             raise ValueError("has `pace` and `idle`; a connection is either paced or idle")
         if self.idle is not None and not 0 < self.idle <= 20:

@@ -55,6 +55,10 @@ class Order:
     """Seconds between two bytes of an idle connection; 0: it is not idle."""
     half: str = ""
     """Which end shuts down as soon as it has sent all it has to: `out` (this one), `in` (the other), neither."""
+    rounds: int = 0
+    """Requests, each answered before the next; the bytes are shared out evenly. 0: everything goes at once."""
+    think: float = 0.0
+    """Seconds between an answer and the next request."""
 
 
 @dataclass(eq=False)
@@ -87,6 +91,9 @@ class Transfer:
         # A stall is a time without a *new* byte from the peer; it begins when the bytes are wanted.
         self._began = self._delivered = self._reported = self._active = self.clock()
         self._gap, self._told = 0.0, 0
+        self._asked = self._answered = self._began
+        self.responses: list[float] = []
+        """From each request's first byte to its answer's last (s), of the end that asks."""
         self._stalls: list[Stall] = []
         self.longest: Stall = (self._began, 0.0)
         """The longest stall so far; one that still goes on ends now."""
@@ -111,6 +118,9 @@ class Transfer:
         left = self.order.out_bytes - self.sent
         if left <= 0 or self._allowed(now) > 0:
             return None
+        if self.order.rounds:
+            next_at = self._answered + self.order.think
+            return next_at if self.order.closes_first and next_at > now else None
         if self.order.every:
             return self._began + self.sent * self.order.every
         return self._began + (self.sent + min(left, self._piece()) - MIN_PIECE) / self.order.pace
@@ -123,12 +133,30 @@ class Transfer:
         left = self.order.out_bytes - self.sent
         # Half a millisecond is nothing to a person and saves a timer that comes a trifle early.
         passed = now - self._began + 0.0005
+        if self.order.rounds:
+            return min(left, self._next_round(now) - self.sent)
         if self.order.every:
             return min(left, int(passed / self.order.every) + 1 - self.sent)
         if self.order.pace:
             due = int(passed * self.order.pace) + MIN_PIECE - self.sent
             return min(left, due) if due >= min(left, self._piece()) else 0
         return left
+
+    def _next_round(self, now: float) -> int:
+        """Up to where this end may send: the client one request more than were answered, the server what was asked."""
+        order = self.order
+        come = self.check.bytes // (order.in_bytes // order.rounds)
+        if order.closes_first and (not come or now >= self._answered + order.think):
+            come += 1
+        return come * (order.out_bytes // order.rounds)
+
+    def _wants(self, received: int) -> bool:
+        """Whether the peer owes something, once that much has come."""
+        order = self.order
+        if not order.rounds or received >= order.in_bytes:
+            return received < order.in_bytes
+        whole, part = divmod(received, order.in_bytes // order.rounds)
+        return self.sent > whole * (order.out_bytes // order.rounds) if order.closes_first else part > 0
 
     def run(self) -> None:
         """Move everything. Never raises for what the network does: `error` says it."""
@@ -152,11 +180,17 @@ class Transfer:
 
     def _turn(self, ready: int) -> None:
         order = self.order
+        waited = self._wants(self.check.bytes)
         if ready & selectors.EVENT_WRITE and self._send():
             self._active = self.clock()
+            if order.rounds and order.closes_first and not waited:
+                self._asked = self._delivered = self._active  # now the answer is wanted
         got = self._receive() if ready & selectors.EVENT_READ and not self._ended else 0
         now = self.clock()
-        wanting = self.check.bytes - got < order.in_bytes
+        wanting = self._wants(self.check.bytes - got)
+        if got and order.rounds and order.closes_first and self.check.bytes % (order.in_bytes // order.rounds) == 0:
+            self.responses.append(now - self._asked)
+            self._answered = now
         if wanting:
             gap = now - self._delivered
             self._gap = max(self._gap, gap)
@@ -168,7 +202,7 @@ class Transfer:
             self._delivered = self._active = now
         whole = self.check.bytes >= order.in_bytes
         due = now - self._reported >= (PROGRESS_S if self.check.bytes > self._told else STALLED_S)
-        if wanting and (due or whole):
+        if (wanting or got) and (due or whole):
             self.report(self.check.bytes, self._gap, self._stalls)
             self._gap, self._told, self._reported, self._stalls = 0.0, self.check.bytes, now, []
         done = self.sent >= order.out_bytes

@@ -79,7 +79,10 @@ EACH_MOVE: dict[str, tuple[Kind, str]] = {
 """`NAME.each_move.WORD` is a list: one value for each move in which it is known, in order."""
 
 LISTS: dict[str, dict[str, tuple[Kind, str]]] = {
-    "": {"stalls_ms": ("duration", "times without a byte, of 5 ms and more; of a single connection")},
+    "": {
+        "stalls_ms": ("duration", "times without a byte, of 5 ms and more; of a single connection"),
+        "responses_ms": ("duration", "of `requests`: from each one's first byte to its answer's last, at the client"),
+    },
     "each": EACH,
     "each_move": EACH_MOVE,
 }

@@ -44,6 +44,8 @@ class Story:
     records: dict[Connection, Event] = field(default_factory=dict)
     lost: dict[Connection, Event] = field(default_factory=dict)
     refused: list[Event] = field(default_factory=list)
+    responses: list[float] = field(default_factory=list)
+    """Of requests: from each one's first byte to its answer's last, ms."""
     stranded: list[Event] = field(default_factory=list)
     moves: list[Event] = field(default_factory=list)
     progress: dict[str, list[Event]] = field(default_factory=lambda: {"send": [], "receive": []})
@@ -94,6 +96,8 @@ def stories(events: Iterable[Event]) -> dict[str, Story]:
                 story.progress[event["dir"]].append(event)
             case "done" | "served" | "resets" as kind:
                 setattr(story, kind, event)
+            case "responses":
+                story.responses += event["ms"]
             case "ended":
                 story.ends |= _ends(event)
             case "refused":

@@ -56,6 +56,7 @@ def traffic(story: Story, faults: Sequence[Fault]) -> dict[str, Any]:
         "first_difference": _first([done.get("first_difference"), served.get("first_difference")]),
         "error": _first([done.get("error"), served.get("error")]),
         "stalls_ms": _stalls(story),
+        "responses_ms": story.responses if story.asked.get("requests") else None,
         "each": _each(story),
         "each_move": _each_move(story, faults),
     }
@@ -124,8 +125,8 @@ def _intact(story: Story) -> bool | None:
         and near["sent_sha256"] == far["received_sha256"]
         and far["first_difference"] is None
         for near, far, wanted in (
-            (done, served, asked["send"] * count),
-            (served, done, asked["receive"] * count),
+            (done, served, asked.get("send_bytes", 0) or asked["send"] * count),
+            (served, done, asked.get("receive_bytes", 0) or asked["receive"] * count),
         )
     )
 

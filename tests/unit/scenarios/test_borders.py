@@ -12,6 +12,7 @@ PURE = (
     "vocabulary",
     "schema",
     "matrix",
+    "sizes",
     "steps",
     "words",
     "conditions",

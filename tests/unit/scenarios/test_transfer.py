@@ -224,3 +224,44 @@ def test_stalls_are_told_one_by_one():
     assert [round(one, 6) for one in client.longest] == [0.104, 0.1]
     a.close()
     b.close()
+
+
+@pytest.mark.parametrize("think", [0.0, 0.03])
+def test_requests_are_answered_by_turns(think):
+    """Twenty requests of 100 bytes, each answered by 70 kB before the next; stalls are of answers, not of thinking."""
+    a, b = socket.socketpair()
+    ask, answer = near(20 * 100, 20 * 70_000), far(20 * 100, 20 * 70_000)
+    ask.rounds = answer.rounds = 20
+    ask.think = think
+    (client, down), (app, up) = transfer(a, ask), transfer(b, answer)
+    began = time.monotonic()
+    both(client, app)
+    assert (client.error, app.error) == (None, None)
+    assert client.check.bytes == 20 * 70_000
+    assert app.check.sha256 == client.sent_sha256
+    assert len(client.responses) == 20
+    assert all(one > 0 for one in client.responses)
+    assert time.monotonic() - began >= 19 * think
+    assert down[-1][0] == 20 * 70_000
+    assert up[-1][0] == 20 * 100
+    assert max(gap for _, gap in up) < 1
+
+
+def test_no_request_goes_before_the_answer_to_the_one_before():
+    a, b = socket.socketpair()
+    ask = near(300, 300)
+    ask.rounds = 3
+    client, _ = transfer(a, ask)
+    b.setblocking(False)
+    client.sock.setblocking(False)
+    client.turn(selectors.EVENT_WRITE)
+    client.turn(selectors.EVENT_WRITE)
+    assert client.sent == len(b.recv(1000)) == 100
+    b.send(Stream(3, "receive").bytes(0, 99))
+    client.turn(selectors.EVENT_READ)
+    client.turn(selectors.EVENT_WRITE)
+    assert client.sent == 100
+    b.send(Stream(3, "receive").bytes(99, 1))
+    client.turn(selectors.EVENT_READ)
+    client.turn(selectors.EVENT_WRITE)
+    assert client.sent == 200
