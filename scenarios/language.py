@@ -68,6 +68,7 @@ def tables() -> dict[str, str]:
         "team": schema.Team,
         "services": schema.Service,
         "traffic": schema.Traffic,
+        "sizes": schema.Distribution,
         "offload": schema.OffloadAfter,
         "reload_after": schema.ReloadAfter,
     }
