@@ -89,7 +89,7 @@ def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 NAMES = sorted(file.stem for file in LIBRARY.glob("*.yaml"))
 CAPTURED = [name for name in NAMES if "\ncaptures:" in (LIBRARY / f"{name}.yaml").read_text()]
 OFTEN_UNKNOWN = {"exit_status", "took_ms", "longest_move_ms", "first_difference", "error"}
-OFTEN_UNKNOWN |= {"first_byte_after_fault_ms", "stalls_ms"}  # without a fault; of many connections
+OFTEN_UNKNOWN |= {"first_byte_after_fault_ms", "stalls_ms", "responses_ms"}  # without a fault; of many connections
 WHEN_LOST = {"retransmits", "server_retransmits", "host_segments_while_offloaded", "strays"}
 """Some of what a connection did went with the adapter that held it."""
 

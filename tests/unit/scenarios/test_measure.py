@@ -76,6 +76,7 @@ def test_a_whole_run():
         "intact": True,
         "exit_status": None,
         "took_ms": None,
+        "responses_ms": None,
         "bytes": 1000,
         "goodput_mbit": 0.004,
         "resets": 0,
@@ -165,7 +166,7 @@ def test_every_damage_is_not_intact(change):
     ],
 )
 def test_what_is_missing_is_unknown(missing, unknown):
-    never = {"exit_status", "took_ms", "first_difference", "error", "first_byte_after_fault_ms", "each"}
+    never = {"exit_status", "took_ms", "responses_ms", "first_difference", "error", "first_byte_after_fault_ms", "each"}
     assert {key for key, value in run(without=[missing]).items() if value is None} - never == unknown
 
 
@@ -313,3 +314,10 @@ def test_of_a_command_its_exit_status_says_whether_it_is_intact():
         values = measure([asked, done | {"exit_status": status, "error": "no" if status else None}])["page"]
         assert (values["exit_status"], values["intact"], values["took_ms"]) == (status, intact, 1500.0)
         assert values["longest_stall_ms"] is None
+
+
+def test_response_times_of_requests():
+    asked = {"t": 0.0, "who": "runner", "event": "traffic", "traffic": "t", "send": 5, "receive": 5, "requests": 3}
+    one = {"t": 1.0, "who": "client-t", "event": "responses", "traffic": "t"}
+    told = [one | {"ms": ms} for ms in ([3.5, 4.0], [9.0])]
+    assert measure([asked, *told])["t"]["responses_ms"] == [3.5, 4.0, 9.0]
