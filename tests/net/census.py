@@ -202,6 +202,8 @@ class Census:
             for name in behind:
                 network.link_down(name)
             self.settle(behind)
+            # The controller has decided; no data plane would do this by itself, so its word must have arrived.
+            self.bench.await_(self.forwarded, "the core to leave the switch")
             yield "no member left at one switch"
             for name in behind:
                 network.link_up(name)
