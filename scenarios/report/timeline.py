@@ -1,6 +1,7 @@
 """A run over time, drawn: throughput per NIC, the connections each NIC held, and what was done when. Pure."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
@@ -11,8 +12,8 @@ from scenarios.report.svg import Scale, el, text
 LEFT, RIGHT = 58, 14
 MARKS, THROUGHPUT, HELD, GAP = 30, 160, 90, 34
 """Heights: of the row of marks, of both panels, and between them."""
-NEAR = 18.0
-"""Marks closer than this are drawn as one."""
+APART = 4.0
+"""Between the boxes of two marks, at least."""
 
 Mark = tuple[float, int, bool]
 """When, its number in the list below the drawing, and whether it is a fault."""
@@ -101,25 +102,47 @@ def _axis(time: Scale, y: float) -> Iterator[Markup]:
     yield text(time.end, y + 34, "seconds since the call", "small", "end")
 
 
+@dataclass
+class _Badge:
+    """The number of a mark, or of several as `3–5`, in a box above the drawing."""
+
+    x: float
+    first: int
+    last: int
+    fault: bool
+
+    @property
+    def words(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first}–{self.last}"
+
+    @property
+    def width(self) -> float:
+        return 11 + 7.5 * len(self.words)
+
+    @property
+    def left(self) -> float:
+        """It grows to the right as it takes in more marks, but never leaves the drawing."""
+        return min(max(self.x - 10, 0), svg.WIDTH - self.width)
+
+
+def _badges(marks: Sequence[Mark], time: Scale) -> list[_Badge]:
+    """No two of them touch: what is too near goes together."""
+    found: list[_Badge] = []
+    for t, number, fault in sorted(marks):
+        found.append(_Badge(min(max(time(t), time.begin), time.end), number, number, fault))
+        while len(found) > 1 and found[-2].left + found[-2].width + APART > found[-1].left:
+            right, left = found.pop(), found.pop()
+            found.append(_Badge(left.x, left.first, right.last, left.fault or right.fault))
+    return found
+
+
 def _marks(marks: Sequence[Mark], time: Scale, bottom: float) -> Iterator[Markup]:
-    """Numbers in circles above the drawing; near ones go together as `3–5`."""
-    groups: list[list[Mark]] = []
-    for mark in sorted(marks):
-        x = min(max(time(mark[0]), time.begin), time.end)
-        if groups and x - min(max(time(groups[-1][0][0]), time.begin), time.end) < NEAR + 8 * (len(groups[-1]) > 1):
-            groups[-1].append(mark)
-        else:
-            groups.append([mark])
-    for group in groups:
-        fault = " fault" if any(one[2] for one in group) else ""
-        first, last = group[0][1], group[-1][1]
-        words = str(first) if first == last else f"{first}–{last}"
-        x = min(max(time(group[0][0]), time.begin), time.end)
-        width = 11 + 7 * len(words)
-        left = min(max(x - width / 2, 0), svg.WIDTH - width)
-        yield svg.line((x, 24), (x, bottom), f"mark{fault}")
-        label = text(left + width / 2, 17, words, f"badge{fault}", "middle")
-        yield el("g", svg.rect(left, 3, width, 20, cls=f"badge{fault}", rx=10), label)
+    """Numbers above the drawing, with a line down through it where the first of them was."""
+    for badge in _badges(marks, time):
+        fault = " fault" if badge.fault else ""
+        yield svg.line((badge.x, 24), (badge.x, bottom), f"mark{fault}")
+        label = text(badge.left + badge.width / 2, 17, badge.words, f"badge{fault}", "middle")
+        yield el("g", svg.rect(badge.left, 3, badge.width, 20, cls=f"badge{fault}", rx=10), label)
 
 
 def _columns(
