@@ -18,6 +18,7 @@ from scenarios.steps import (
     OfEnd,
     OfNic,
     Run,
+    SetRate,
     SwitchDown,
     SwitchUp,
     SynFlood,
@@ -26,7 +27,7 @@ from scenarios.steps import (
     key_of_nic,
     nic_of,
 )
-from topologies.model import Topology, TopologyError
+from topologies.model import Topology, TopologyError, checked_rate
 from topologies.shapes import SHAPES
 
 Place = tuple[str | int, ...]
@@ -200,6 +201,11 @@ def _step(scenario: Scenario, index: int, topology: Topology) -> Iterator[Compla
             yield (*place, "node"), f"`{step.node}` is no node of this network{nearest(step.node, nodes)}"
         case Kill() if nic is None and step.process not in (known := _processes(topology)):
             yield (*place, "process"), f"`{step.process}` is no process of this run{nearest(step.process, known)}"
+        case SetRate():
+            try:
+                checked_rate(step.rate)
+            except TopologyError as error:
+                yield (*place, "rate"), str(error)
         case SwitchDown() | SwitchUp() if step.switch not in switches:
             yield (*place, "switch"), f"`{step.switch}` is no switch of this network{nearest(step.switch, switches)}"
         case ChangeRouterMac() if topology.router is None:

@@ -203,6 +203,8 @@ def test_the_undamaged_one_is_right():
          "f.yaml:13: timeline[1].loss: `1` is not a share; write for example 1%"),
         ("do: link_up, nic: last", "do: impair, nic: nic0, delay: 1ms, jitter: 2ms",
          "f.yaml:13: timeline[1]: `jitter` is more than `delay`; a frame cannot arrive before it was sent"),
+        ("do: link_up, nic: last", "do: set_rate, nic: nic0, rate: 1kbit",
+         "f.yaml:13: timeline[1].rate: a link's rate is 1 Mbit/s to 100 Gbit/s, not 1,000 bit/s"),
         ("do: link_up, nic: last", "do: set_switch",
          "f.yaml:13: timeline[1]: sets nothing; give it `hash`, `seed` or `rebalance`"),
         ("do: link_up, nic: last", "do: switch_down, switch: s7",
