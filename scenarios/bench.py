@@ -209,7 +209,7 @@ class Bench:
     def look_at_ports(self, *, at_once: bool = False) -> None:
         """Tell what has passed the switch's ports to the NICs, from the end of `up` on."""
         if self._ports and (changed := self._ports.look(time.monotonic(), at_once=at_once)):
-            self.emit("ports", ports=changed)
+            self.emit("ports", over=round(self._ports.over, 3), ports=changed)
 
     def await_(self, condition: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> None:
         """Look until the condition holds. Raises RunError at the deadline, and when a process dies."""

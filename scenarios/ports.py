@@ -21,13 +21,16 @@ class Ports:
         """Reads nothing yet."""
         self._names, self._devices = names, devices
         self._known: dict[str, Counts] = {}
-        self._due = 0.0
+        self._due, self._read = 0.0, 0.0
+        self.over = 0.0
+        """Seconds between the last reading and the one before."""
 
     def look(self, now: float, *, at_once: bool = False) -> dict[str, Counts]:
         """The counters that have changed since the last reading; none when it is not time to read yet."""
         if now < self._due and not at_once:
             return {}
         self._due = now + EVERY_S
+        self.over, self._read = now - (self._read or now), now
         found = parse(self._devices.read_text(), self._names)
         changed = {name: counts for name, counts in found.items() if counts != self._known.get(name)}
         self._known |= changed

@@ -19,7 +19,7 @@ FEW = 24
 ROWS = 30
 """Rows at most; those with the longest moves."""
 HEIGHT, TOP = 24, 26
-LABEL = 330
+LABEL = 380
 VALUE = 96
 """Widths: of what stands left of the bars, and right of them."""
 
@@ -94,4 +94,4 @@ def _bar(row: Row, y: float, scale: Scale) -> Iterator[Markup]:
 
 
 def _cut(name: str) -> str:
-    return name if len(name) <= 12 else name[:11] + "…"
+    return name if len(name) <= 10 else name[:9] + "…"

@@ -13,8 +13,6 @@ from scenarios.measure.stories import Event
 MOST = 240
 SHORTEST_S = 0.1
 """Of a column: the switch's counters are not read more often."""
-IDLE_S = 0.3
-"""Behind a longer silence of the counters, what they tell is of the last reading's interval."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +46,10 @@ def throughput(events: Sequence[Event], grid: Bins) -> dict[str, list[float]]:
     """NIC → Mbit/s on its wire, both directions together, by column."""
     nic_of = {f"{switch}-{nic}": nic for nic, switch in places(events).items()}
     bits = {nic: [0.0] * grid.count for nic in nic_of.values()}
-    last, before = 0.0, 0.0
+    over = {float(event["t"]): float(event.get("over") or SHORTEST_S) for event in events if event["event"] == "ports"}
     for t, port, grown in growth(events):
-        if t != last:
-            before, last = last, t
         if port in nic_of:
-            since = before if t - before <= IDLE_S else t - SHORTEST_S
-            _spread(bits[nic_of[port]], (grown[0] + grown[2]) * 8, since, t, grid)
+            _spread(bits[nic_of[port]], (grown[0] + grown[2]) * 8, t - over[t], t, grid)
     return {nic: [value / grid.width / 1e6 for value in values] for nic, values in bits.items()}
 
 

@@ -24,3 +24,4 @@ def test_only_what_has_changed_is_told(tmp_path):
     assert ports.look(1.0 + EVERY_S / 2) == {}
     assert ports.look(1.0 + EVERY_S / 2, at_once=True) == {"s1-nic0": (2121776, 1429, 52117, 788)}
     assert ports.look(1.0 + 2 * EVERY_S) == {}
+    assert round(ports.over, 6) == round(1.5 * EVERY_S, 6)

@@ -23,8 +23,8 @@ TEXT = """\
 scenario: s
 about: A <b>bold</b> & risky run.
 services: {files: {listen: 8080}}
-traffic: {crowd: {client: c1, service: files, receive: 10KB, count: COUNT}}
-expect: [crowd.connections == COUNT, crowd.resets == 1]
+traffic: {crowd_of_many: {client: c1, service: files, receive: 10KB, count: COUNT}}
+expect: [crowd_of_many.connections == COUNT, crowd_of_many.resets == 1]
 """
 OVERLAPS = """<script>
 const found = [];
@@ -51,12 +51,24 @@ def events(count: int, nics: int = 4, steps: int = 3):
         ev(0.0, "environment", "teambed", environment={"kernel": "Linux", "versions": {"python": "3"}}),
         ev(0.1, "topology", "runner", server="server", switches=["s1"], teams={"team0": dict.fromkeys(names, "s1")})
         | {"clients": {f"c{n}": "s1" for n in range(1, 31)}, "uplinks": {}, "router": {}, "rate_bps": None},
-        ev(0.2, "traffic", traffic="crowd", client="c1", service="files", send=0, receive=10, seed=0, count=count),
+        ev(
+            0.2,
+            "traffic",
+            traffic="crowd_of_many",
+            client="c1",
+            service="files",
+            send=0,
+            receive=10,
+            seed=0,
+            count=count,
+        ),
         ev(1.0, "up"),
     ]
     ports = list(range(20000, 20000 + count))
     keys = {key: WHO[key] for key in ("src", "dst", "dport")}
-    found += [ev(1.0, "connected", traffic="crowd", sports=ports[i : i + 400], **keys) for i in range(0, count, 400)]
+    found += [
+        ev(1.0, "connected", traffic="crowd_of_many", sports=ports[i : i + 400], **keys) for i in range(0, count, 400)
+    ]
     parts = {"hold": 0.1, "save": 1.0, "restore": 2.0, "release": 0.4, "total": 3.5}
     more = {"parts_ms": parts, "retransmits": 0, "host_tcp_segments": 0}
     for n, port in enumerate(ports):
@@ -72,8 +84,8 @@ def events(count: int, nics: int = 4, steps: int = 3):
     for tick in range(40):
         counts = {f"s1-{nic}": [tick * 1_000_000 * (n + 1), tick * 800, tick * 9000, tick * 90]
                   for n, nic in enumerate(names)}  # fmt: skip
-        found.append(ev(1.0 + tick / 10, "ports", "runner", ports=counts))
-    found += [ev(5.0, "resets", traffic="crowd", resets=1), ev(5.1, "finished"), ev(5.2, "stopping")]
+        found.append(ev(1.0 + tick / 10, "ports", "runner", over=0.1, ports=counts))
+    found += [ev(5.0, "resets", traffic="crowd_of_many", resets=1), ev(5.1, "finished"), ev(5.2, "stopping")]
     return sorted([*found, ev(5.4, "torn_down", "teambed", status=0)], key=lambda one: one["t"])
 
 
@@ -112,7 +124,12 @@ def test_the_page_in_chromium(tmp_path, render, count, nics, steps):
     assert len(page) < 400_000
     shown, complaints = render(run / "report.html")
     assert complaints == ""
-    for words in ("✓ passed", "A &lt;b&gt;bold&lt;/b&gt; &amp; risky run.", f"crowd.connections = {count}", "nic1"):
+    for words in (
+        "✓ passed",
+        "A &lt;b&gt;bold&lt;/b&gt; &amp; risky run.",
+        f"crowd_of_many.connections = {count}",
+        "nic1",
+    ):
         assert words in shown
     for section in ("expectations", "traffic", "network", "timeline", "moves", "nics", "switches", "environment"):
         assert f'<section id="{section}">' in shown
@@ -184,6 +201,10 @@ def test_throughput_is_shared_out_over_time():
     assert bits["nic0"][20] == pytest.approx(80.72, rel=0.01)
     assert bits["nic1"][20] == pytest.approx(160.72, rel=0.01)
     assert sum(bits["nic0"]) * grid.width == pytest.approx(39 * 1_009_000 * 8 / 1e6, rel=0.001)
+    # A reading that came late tells of all the time since the one before.
+    late = [one | {"over": 0.5} if one["event"] == "ports" and one["t"] == 1.5 else one for one in run]
+    late = [one for one in late if one["event"] != "ports" or not 1.05 < one["t"] < 1.45]
+    assert throughput(late, grid)["nic0"][:4] == pytest.approx([80.72] * 4, rel=0.01)
     assert held(run, grid)["nic0"][5] == 1
     assert held(run, grid)["nic1"][-1] == 2
 
