@@ -27,22 +27,23 @@ class Hold:
         self.fd = fd
         self._queues: defaultdict[bytes, list[bytes]] = defaultdict(list)
 
-    def sort(self) -> None:
-        """Reads what the tap holds into the queues."""
+    def sort(self) -> set[bytes]:
+        """Reads what the tap holds into the queues; the keys of those that frames have come for."""
+        came = set[bytes]()
         while True:
             try:
                 frame = os.read(self.fd, _LARGEST)
             except BlockingIOError:
-                return
+                return came
             key = _key(frame)
             if key is not None:
                 self._queues[key].append(frame)
+                came.add(key)
 
     def take(self, moving: Container[Connection]) -> None:
         """Sorts what has come. What is of no connection on the move goes on: another CPU redirected it just before its
         connection was settled, and nobody else would let it out."""
-        self.sort()
-        for key in list(self._queues):
+        for key in self.sort():
             connection = from_key(key)
             if connection not in moving:
                 self.release(connection)
