@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -62,6 +63,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for example network.rate=100mbit")
     run.add_argument("--seed", type=int, metavar="N", help="short for --set seed=N")
     run.add_argument("--jobs", type=int, default=1, metavar="N", help="so many side by side")
+    on_error = run.add_mutually_exclusive_group()
+    for how, about in {"cli": "open a live shell in", "pause": "keep up"}.items():
+        about += " the network of a scenario that fails, before it is taken down"
+        on_error.add_argument(f"--{how}-on-error", dest="keep", action="store_const", const=how, help=about)
     run.add_argument("--resume", action="store_true", help="run only what is missing in --out DIR")
     run.set_defaults(do=_run)
 
@@ -103,7 +108,10 @@ def _run(arguments: argparse.Namespace) -> int:
         raise CallError("--resume needs --out DIR: where the earlier results are")
     if arguments.jobs < 1:
         raise CallError(f"--jobs {arguments.jobs}: at least 1")
+    if arguments.keep and arguments.jobs > 1:
+        raise CallError(f"--{arguments.keep}-on-error needs the terminal for itself; leave out --jobs")
     jobs = _jobs(_files(arguments.scenarios), overrides, arguments.out, arguments.resume)
+    jobs = [replace(job, keep=arguments.keep) for job in jobs]
     found = _able()
     if not found:
         return CANNOT

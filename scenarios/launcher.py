@@ -46,6 +46,8 @@ class Job:
     case: Case
     overrides: tuple[str, ...]
     out: Path
+    keep: str | None = None
+    """What a person gets in the network when it fails: a shell (`cli`), a `pause`, or nothing."""
 
     @property
     def scenario(self) -> Scenario:
@@ -96,6 +98,7 @@ class Run:
             if reason:
                 emit("skipped", reason=reason, strict=os.environ.get(STRICT) == "1")
         self._tail = events.Tail(record)
+        self._kept, self._unseen = False, list[events.Event]()
         self._asked, self._give_up = interruption.count, float("inf")
         self._sandbox = None if reason else self._launch()
         """None when it is skipped, for this machine cannot run it."""
@@ -105,17 +108,22 @@ class Run:
         argv = [sys.executable, "-m", "scenarios.runner", "--scenario", str(out / "scenario.yaml"), "--out", str(out)]
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         env = os.environ | {events.ZERO: repr(self._zero), "PYTHONPATH": os.pathsep.join(paths)}
+        # In a session of its own: Ctrl-C comes to this process alone, which asks the runner to finish. Not so where it
+        # may need the terminal.
+        alone = self.job.keep is None
+        argv += [] if alone else ["--keep", str(self.job.keep)]
         with (out / "logs" / "runner.log").open("ab") as log:
-            # In a session of its own: Ctrl-C comes to this process alone, which asks the runner to finish.
             return sandbox.launch(
-                argv, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                argv, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=alone
             )
 
     def go_on(self, longest: float = LOOK_S) -> bool:
         """Wait so long at most, tell what has happened, pass interruptions on. False when it is over."""
-        self._watcher.see(self._tail.read())
+        self._see()
         if self._sandbox is None:
             return False
+        if self._kept:  # Ctrl-C is the shell's
+            self._interruption.count = self._asked
         if self._interruption.count > self._asked:
             again, self._asked = self._asked > 0, self._interruption.count
             self._give_up = time.monotonic() if again else time.monotonic() + FINISH_S
@@ -128,6 +136,16 @@ class Run:
             return True
         return False
 
+    def _see(self) -> None:
+        """Tell what has happened; but while a person has the terminal, nobody else writes on it."""
+        self._unseen += self._tail.read()
+        for event in self._unseen:
+            if event["event"] in ("kept", "let_go"):
+                self._kept = event["event"] == "kept"
+        if not self._kept:
+            new, self._unseen = self._unseen, []
+            self._watcher.see(new)
+
     def kill(self) -> None:
         """End it at once."""
         if self._sandbox and self._sandbox.poll() is None:
@@ -137,7 +155,8 @@ class Run:
     def result(self) -> verdict.Result:
         """Judge it and write all that is made of it."""
         status, out = self._sandbox.wait() if self._sandbox else 0, self.job.out
-        self._watcher.see(self._tail.read())
+        self._kept = False
+        self._see()
         self._tail.close()
         record = out / "events.jsonl"
         if self._sandbox:

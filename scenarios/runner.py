@@ -12,10 +12,12 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
+from scenarios import keep
 from scenarios.bench import POLL_S, Bench
-from scenarios.events import Emitter
+from scenarios.events import Emitter, read
 from scenarios.load import load_file
 from scenarios.local import LocalError
 from scenarios.play import Play
@@ -65,6 +67,7 @@ def main() -> int:
     parser.add_argument("--scenario", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--keep", choices=(keep.CLI, keep.PAUSE), help="what a person gets when it fails")
     arguments = parser.parse_args()
     events = os.open(arguments.out / "events.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     emit = Emitter("runner", events)
@@ -81,6 +84,9 @@ def main() -> int:
     except Exception as error:
         traceback.print_exc()
         emit("error", reason=f"teambed's own mistake, see logs/runner.log: {type(error).__name__}: {error}")
+    if bench and arguments.keep and (why := keep.reasons(bench.scenario, read(arguments.out / "events.jsonl"))):
+        with suppress(SystemExit, KeyboardInterrupt):
+            keep.keep(bench, arguments.keep, why)
     # From here on it ends by itself, soon: no signal shall keep it from writing what it knows.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

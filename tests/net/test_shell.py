@@ -1,10 +1,7 @@
 """The live shell as a person has it: on a terminal, with keys; and what is left behind."""
 
-import contextlib
 import os
-import pty
 import re
-import select
 import signal
 import subprocess
 import time
@@ -13,62 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.net.terminal import CTRL_C, CTRL_D, PROMPT, TEAMBED, Terminal, left
+
 pytestmark = pytest.mark.net
 
-TEAMBED = Path(__file__).resolve().parents[2] / "teambed"
-PROMPT = "teambed> "
-CTRL_C, CTRL_D = "\x03", "\x04"
-
-
-class Terminal:
-    """A call of teambed on a terminal of its own."""
-
-    def __init__(self, *words: str | Path, cwd: Path) -> None:
-        self.pid, self._fd = pty.fork()
-        if self.pid == 0:
-            os.chdir(cwd)
-            os.environ["TERM"] = "dumb"
-            os.execv(TEAMBED, [str(TEAMBED), *map(str, words)])
-        self.said = ""
-
-    def until(self, pattern: str, seconds: float = 60.0) -> str:
-        """What was said up to the pattern, since the last call."""
-        deadline = time.monotonic() + seconds
-        while not (found := re.search(pattern, self.said)):
-            assert select.select([self._fd], [], [], max(0.0, deadline - time.monotonic()))[0], self.said
-            try:
-                self.said += os.read(self._fd, 65536).decode(errors="replace")
-            except OSError:
-                raise AssertionError(f"it ended without {pattern!r}: {self.said}") from None
-        before, self.said = self.said[: found.end()], self.said[found.end() :]
-        return before
-
-    def type(self, keys: str) -> None:
-        os.write(self._fd, keys.encode())
-
-    def ask(self, line: str) -> str:
-        """What the shell says to a line."""
-        self.type(line + "\n")
-        return self.until(re.escape(PROMPT))
-
-    def ended(self, seconds: float = 30.0) -> int:
-        """Its exit status."""
-        deadline = time.monotonic() + seconds
-        while True:
-            with contextlib.suppress(OSError):
-                while select.select([self._fd], [], [], 0.05)[0]:
-                    self.said += os.read(self._fd, 65536).decode(errors="replace")
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.pid = 0
-                return os.waitstatus_to_exitcode(status)
-            assert time.monotonic() < deadline, self.said
-
-    def close(self) -> None:
-        if self.pid:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-        os.close(self._fd)
+SHORT = """\
+scenario: short
+about: A short download.
+topic: basics
+network: {nics: 1}
+services: {files: {listen: 8080}}
+traffic: {download: {client: c1, service: files, receive: 2MB}}
+expect: [download.intact, download.offloads == 7]
+"""
 
 
 @pytest.fixture
@@ -78,16 +32,6 @@ def shell(tmp_path: Path) -> Iterator[Terminal]:
     terminal.until(re.escape(PROMPT))
     yield terminal
     terminal.close()
-
-
-def left(out: Path) -> list[str]:
-    """Processes that name the results' folder."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            words = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            found += [words] if str(out) in words and "pytest" not in words else []
-    return found
 
 
 def test_a_session(shell: Terminal, tmp_path: Path) -> None:
@@ -167,3 +111,74 @@ def test_a_script_may_be_piped_in(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "nic2" in done.stdout
     assert done.stdout.endswith("taking it down\n")
+
+
+def test_a_failed_scenario_keeps_its_network_for_a_shell(tmp_path: Path) -> None:
+    """--cli-on-error: the reason, a shell, and the verdict behind it."""
+    (tmp_path / "short.yaml").write_text(SHORT)
+    terminal = Terminal("run", "short.yaml", "--cli-on-error", "--out", tmp_path / "out", cwd=tmp_path)
+    try:
+        assert "download.offloads == 7   (download.offloads = 1)" in terminal.until(re.escape(PROMPT))
+        assert "nic0" in terminal.ask("team")
+        terminal.type(CTRL_C)  # is the shell's, and ends nothing
+        assert "nic0" in terminal.ask("team")
+        terminal.type("exit\n")
+        terminal.until("FAIL short")
+        assert terminal.ended() == 1
+    finally:
+        terminal.close()
+    assert left(tmp_path / "out") == []
+
+
+def test_a_failed_scenario_pauses(tmp_path: Path) -> None:
+    """--pause-on-error: how to get in, and Enter goes on."""
+    (tmp_path / "short.yaml").write_text(SHORT)
+    terminal = Terminal("run", "short.yaml", "--pause-on-error", "--out", tmp_path / "out", cwd=tmp_path)
+    try:
+        way = re.search(r"sudo (nsenter .*)\r\n", terminal.until("Enter takes it down"))
+        assert way
+        inside = subprocess.run(["sh", "-c", f"{way[1]} ip -br link"], capture_output=True, text=True, timeout=20)
+        assert "s1-nic0" in inside.stdout, inside.stderr
+        terminal.type("\n")
+        terminal.until("FAIL short")
+        assert terminal.ended() == 1
+    finally:
+        terminal.close()
+
+
+def test_no_terminal_no_shell(tmp_path: Path) -> None:
+    """In CI the run goes on to its end."""
+    (tmp_path / "short.yaml").write_text(SHORT)
+    call = [TEAMBED, "run", "short.yaml", "--cli-on-error", "--out", "out"]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=60, start_new_session=True)
+    assert done.returncode == 1
+    assert done.stdout.endswith("FAIL short\n")
+    assert "could not be kept" in (tmp_path / "out" / "short" / "logs" / "runner.log").read_text()
+
+
+def test_pytest_gives_the_shell_too(tmp_path: Path) -> None:
+    """Though it captures what tests write."""
+    (tmp_path / "short.yaml").write_text(SHORT)
+    terminal = Terminal(
+        "test", tmp_path / "short.yaml", "-p", "scenarios.pytest_plugin", "--cli-on-error", cwd=tmp_path
+    )
+    try:
+        terminal.until(re.escape(PROMPT))
+        assert "nic0" in terminal.ask("team")
+        terminal.type(CTRL_D)
+        terminal.until("1 failed")
+        assert terminal.ended() == 1
+    finally:
+        terminal.close()
+
+
+def test_pytest_runs_cases_side_by_side(tmp_path: Path) -> None:
+    """With xdist, each in its sandbox, and a JUnit file of them all."""
+    text = SHORT.replace("network: {nics: 1}", "matrix: {network.nics: [1, 2]}").replace("== 7", "== 1")
+    (tmp_path / "short.yaml").write_text(text)
+    (tmp_path / "bad.yaml").write_text(SHORT.replace("receive: 2MB", "receive: 2"))
+    call = [TEAMBED, "test", tmp_path, "-p", "scenarios.pytest_plugin", "-n", "2", "--junitxml", tmp_path / "j.xml"]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert "2 passed, 1 error" in done.stdout, done.stdout
+    assert "bad.yaml:6: traffic.download.receive: `2` has no unit" in done.stdout
+    assert 'name="short[nics=2]"' in (tmp_path / "j.xml").read_text()
