@@ -56,7 +56,7 @@ def keep(bench: Bench, how: str, why: Sequence[str]) -> None:
 def _way_in(out: Path) -> list[str]:
     return [
         "In another terminal, this leads into it, and from there into a node:",
-        f"  sudo nsenter -a -t \"$(pgrep -nf 'scenarios.runner --scenario {out}/')\"",
+        f"  sudo nsenter -a -t \"$(pgrep -nf '[s]cenarios.runner --scenario {out}/')\"",
         "  mnexec -a $(pgrep -f mininet:c1) bash",
     ]
 

@@ -121,6 +121,7 @@ def test_a_failed_scenario_keeps_its_network_for_a_shell(tmp_path: Path) -> None
         assert "download.offloads == 7   (download.offloads = 1)" in terminal.until(re.escape(PROMPT))
         assert "nic0" in terminal.ask("team")
         terminal.type(CTRL_C)  # is the shell's, and ends nothing
+        terminal.until(re.escape(PROMPT))
         assert "nic0" in terminal.ask("team")
         terminal.type("exit\n")
         terminal.until("FAIL short")
