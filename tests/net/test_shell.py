@@ -124,7 +124,7 @@ def test_a_failed_scenario_keeps_its_network_for_a_shell(tmp_path: Path) -> None
         terminal.until(re.escape(PROMPT))
         assert "nic0" in terminal.ask("team")
         terminal.type("exit\n")
-        terminal.until("FAIL short")
+        terminal.until(r"FAIL\S* short")
         assert terminal.ended() == 1
     finally:
         terminal.close()
@@ -141,7 +141,7 @@ def test_a_failed_scenario_pauses(tmp_path: Path) -> None:
         inside = subprocess.run(["sh", "-c", f"{way[1]} ip -br link"], capture_output=True, text=True, timeout=20)
         assert "s1-nic0" in inside.stdout, inside.stderr
         terminal.type("\n")
-        terminal.until("FAIL short")
+        terminal.until(r"FAIL\S* short")
         assert terminal.ended() == 1
     finally:
         terminal.close()
