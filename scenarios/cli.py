@@ -14,7 +14,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scenarios import batch, catalogue, environment, language, launcher, up
+from scenarios import batch, catalogue, clean, demo, environment, events, language, launcher, up
+from scenarios.console import Console
 from scenarios.load import LoadError, cases_of_file, load_file
 from scenarios.report import archive
 from topologies import capabilities
@@ -79,6 +80,16 @@ def _parser() -> argparse.ArgumentParser:
     shell.add_argument("--out", type=Path, metavar="DIR", help="for events and logs (default: results/<UTC time>)")
     shell.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     shell.set_defaults(do=_up)
+
+    narrated = commands.add_parser("demo", help="run one scenario and tell what to look at")
+    narrated.add_argument("scenario", nargs="?", default="link_failover", metavar="FILE|NAME")
+    narrated.add_argument("--out", type=Path, metavar="DIR", help="for the results (default: results/<UTC time>)")
+    narrated.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    narrated.set_defaults(do=_demo)
+
+    sweep = commands.add_parser("clean", help="remove results that killed runs left unfinished")
+    sweep.add_argument("folder", nargs="?", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    sweep.set_defaults(do=_clean)
 
     commands.add_parser("schema", help="the JSON Schema of scenario files, for editors").set_defaults(do=_schema)
 
@@ -149,6 +160,30 @@ def _able() -> list[capabilities.Capability]:
     for one in reversed(lacking.values()):
         print(f"teambed: {one.name} is missing: {one.detail}; {one.remedy}", file=sys.stderr)
     return [] if lacking else found
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    file = _files([arguments.scenario])[0]
+    job = _jobs([file], arguments.set, arguments.out)[0]
+    found = _able()
+    if not found:
+        return CANNOT
+    narrator = demo.Narrator(job.scenario)
+    narrator.begin(file)
+    with launcher.Interruption() as interruption:
+        result = launcher.run(job, environment.describe(found), narrator, interruption)
+    launcher.give_to_caller(job.out.parent)
+    Console(job.scenario).result(result, events.read(job.out / "events.jsonl"), _short(job.out))
+    return PASSED if result["verdict"] in ("pass", "skip") else FAILED
+
+
+def _clean(arguments: argparse.Namespace) -> int:
+    try:
+        for folder in clean.clean(arguments.folder):
+            print(f"removed {_short(folder)}")
+    except OSError as error:
+        raise CallError(f"{error.filename}: {error.strerror}") from None
+    return PASSED
 
 
 def _up(arguments: argparse.Namespace) -> int:

@@ -1,5 +1,4 @@
-"""A narrated run on a terminal: what happens, and at each thing that happens first, what to look at. Decides the words.
-"""
+"""A narrated run: what happens, and the first time something does, what to look at. Decides the words."""
 
 import shutil
 import sys
@@ -16,11 +15,11 @@ WORDS = {
     "network": "The network stands: a server, its NICs, a switch and clients, each in a network namespace of its own.",
     "up": "Every process is there: the switch's controller, an engine in the server and in each NIC, the agent.",
     "connected": "A client's TCP connection is accepted by the server's own TCP. So far it is a connection like any.",
-    "offload": "Its whole TCP context moves onto a NIC: from now on that NIC's TCP answers, and the server's sees nothing.",
+    "offload": "Its whole TCP context moves onto a NIC: that NIC's TCP answers now, and the server's sees nothing.",
     "step": "Now the scenario's own fault or command.",
-    "link_down": "The carrier is gone. What was on its way over that link is lost, and the switch chooses other members.",
-    "reload": "The context moves to another NIC, in the middle of the stream. The client must notice no more than a pause.",
-    "stray": "Frames came by a NIC that does not hold the connection: the switch chose it, so the context follows there.",
+    "link_down": "The carrier is gone. What was on its way there is lost, and the switch chooses other members.",
+    "reload": "The context moves to another NIC in the middle of the stream. The client may notice a pause, no more.",
+    "stray": "Frames came by a NIC that does not hold the connection: the switch chose it, and the context follows.",
     "upload": "The context goes back to the server's own TCP.",
     "rehash": "No link fails: the switch alone sends the connection another way.",
     "done": "The client has it all. Now the ends are compared, byte counts and SHA-256, and the expectations judged.",

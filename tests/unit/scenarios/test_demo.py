@@ -1,0 +1,45 @@
+"""The narrated run explains each thing once; cleaning removes what no run will finish, and nothing else."""
+
+import io
+
+from scenarios.clean import clean, leftovers
+from scenarios.cli import LIBRARY, main
+from scenarios.demo import WORDS, Narrator
+from scenarios.load import load_file
+
+WHO = {"src": "10.0.0.11", "sport": 40000, "dst": "10.0.0.1", "dport": 80}
+MOVE = {"t": 2.0, "who": "agent", "event": "move", "kind": "reload", "from": "nic0", "to": "nic1", **WHO}
+
+
+def test_the_narrator_explains_each_thing_once():
+    out = io.StringIO()
+    file = LIBRARY / "link_failover.yaml"
+    narrator = Narrator(load_file(file), out)
+    narrator.begin(file)
+    assert "the link that carries the download goes down" in out.getvalue()
+    narrator.see([MOVE | {"cause": "link_down"}, MOVE | {"cause": "link_down"}, MOVE | {"cause": "stray"}])
+    said = " ".join(out.getvalue().split())
+    assert said.count(WORDS["reload"]) == said.count(WORDS["stray"]) == 1
+    assert said.count("reload nic0 → nic1") == 3
+
+
+def run(folder, *files):
+    folder.mkdir(parents=True)
+    for name in files:
+        (folder / name).touch()
+
+
+def test_only_unfinished_runs_are_removed(tmp_path, capsys, monkeypatch):
+    results = tmp_path / "results"
+    run(results / "one" / "done", "events.jsonl", "result.json")
+    run(results / "two" / "killed", "events.jsonl")
+    run(results / "three" / "running", "events.jsonl")
+    run(results / "mine", "notes.txt")
+    busy = f"python -m scenarios.runner --out {results / 'three' / 'running'}"
+    monkeypatch.setattr("scenarios.clean._command_lines", lambda: [busy])
+    assert leftovers(results) == [results / "two" / "killed"]
+    monkeypatch.chdir(tmp_path)
+    assert main(["clean"]) == 0
+    assert capsys.readouterr().out == "removed results/two/killed\n"
+    assert sorted(path.name for path in results.iterdir()) == ["mine", "one", "three"]
+    assert clean(results) == []
