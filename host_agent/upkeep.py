@@ -54,14 +54,15 @@ class Upkeep:
                 segment.tell_mtu(known, mtu)
 
     def too_big(self, connection: Connection, mtu: int, seq: int) -> bool:
-        """A router did not pass on a segment of this connection; whether its TCP believes that. It sends it again then,
-        smaller."""
+        """A router did not pass on a segment of this connection. If its TCP believes that, it sends it again, smaller;
+        whether that was news to it."""
         held = self._live.get(connection)
         if held is None or held.frozen is not None:
             return False
+        before = path_mtu(held.tcp, connection)
         with suppress(OSError):
             segment.tell_too_big(connection, mtu, seq)
-        return path_mtu(held.tcp, connection) == mtu
+        return path_mtu(held.tcp, connection) == mtu != before
 
     # -- memory ------------------------------------------------------------------------------------------------------
 

@@ -144,6 +144,7 @@ RUN: dict[str, tuple[Kind, str]] = {
     "blocks_traced": ("count", "how many of the four ends of Figure 4 frames were told to have met (`trace`)"),
     "floods": ("count", "SYN floods that an agent saw in its records"),
     "neighbour_changes": ("count", "how often NICs were told of a neighbour's new MAC"),
+    "path_changes": ("count", "how often engines were told of a path's new MTU"),
     "aged": ("count", "records that were removed for their age"),
     "miswired": ("count", "NICs that LACP found connected to another aggregate than their team"),
     "faults": ("count", "faults of the network: links cut, adapters lost"),

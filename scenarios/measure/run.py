@@ -24,6 +24,7 @@ def run(events: Sequence[Event], faults: Sequence[Fault]) -> dict[str, Any]:
         "neighbour_changes": sum(
             event["event"] == "neighbour" and event["who"].startswith("agent") for event in events
         ),
+        "path_changes": sum(event["event"] == "path" and event["who"].startswith("agent") for event in events),
         "aged": sum(event["event"] == "aged" for event in events),
         "miswired": _miswired(events),
         "faults": len({fault.t for fault in faults}),

@@ -125,6 +125,17 @@ SENTENCES: dict[str, tuple[str, ...]] = {
         f"{REBUILD}::test_died_before_the_new_engine_had_it",
         "library/agent_restart",
     ),
+    # -- neighbour and path
+    "A neighbour's new MAC is told to every NIC": (
+        f"{STEERING}::test_what_a_frame_teaches_is_told_once",
+        "tests/unit/host_agent/test_paths.py::test_the_table_tells_of_all_that_used_the_old_mac",
+        "library/neighbour_change",
+        "library/router_mac_unannounced",
+    ),
+    "and a path's new MTU": (
+        "tests/kernel/test_context_options.py::test_a_router_finds_a_segment_too_big",
+        "library/path_mtu",
+    ),
     # -- FIN and RST
     "An RST removes the record": (f"{DECISION}::test_an_rst_ends_the_record_of_a_connection_of_the_host",),
     "for an offloaded connection its owner judges it": (

@@ -214,6 +214,7 @@ def test_the_run_itself():
         "floods": 0,
         "neighbour_changes": 0,
         "miswired": 0,
+        "path_changes": 0,
         "aged": 0,
         "faults": 0,
         "longest_detection_ms": None,
