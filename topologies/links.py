@@ -114,17 +114,16 @@ class Links(ABC):
     def _impair(self, ends: Sequence[_End], loss: float, corrupt: float) -> None:
         """At the ends where frames arrive; a program takes the place of the one that is there.
 
-        Generic XDP passes over what a NIC forwards from its bus (the kernel marks what tc redirects). A black hole must
-        not, so there the device itself runs the program; that changes its offloads, which then does not matter.
+        The device itself runs the program: generic XDP passes over what a NIC forwards from its bus, for the kernel
+        marks what tc redirects.
         """
         pinned = self.run_dir / "bpf" / "impair"
-        mode = "xdpdrv" if loss >= 1 else "xdpgeneric"
         try:
             xdp.pin(impair.program(loss, corrupt), pinned)
             for node, interface in ends:
-                lines = [f"link set dev {interface} {one} off" for one in ("xdpgeneric", "xdpdrv")]
+                lines = [f"link set dev {interface} xdpdrv off"]
                 if loss or corrupt:
-                    lines.append(f"link set dev {interface} {mode} pinned {pinned}")
+                    lines.append(f"link set dev {interface} xdpdrv pinned {pinned}")
                 text = "".join(f"{line}\n" for line in lines)
                 run([*self.inside(node), "ip", "-batch", "-"], f"impairing {interface} of {node}", stdin=text)
         except xdp.XdpError as error:

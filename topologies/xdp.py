@@ -1,7 +1,7 @@
 """XDP programs at interfaces: loads instructions into the kernel, and attaches or takes them off in any namespace.
 
-Decides nothing about frames; the instructions come from impair.py. Attached generically, so that every device will
-do, before packet sockets and tc see a frame.
+Decides nothing about frames; the instructions come from impair.py. The device itself runs them (native mode), before
+packet sockets and tc see a frame.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ class XdpError(OSError):
 
 
 def pin(instructions: bytes, path: Path) -> None:
-    """Loads a program and leaves it in a BPF file system, for `ip link set … xdpgeneric pinned`. Raises XdpError."""
+    """Loads a program and leaves it in a BPF file system, for `ip link set … xdpdrv pinned`. Raises XdpError."""
     log = ctypes.create_string_buffer(_LOG_BYTES)
     code = ctypes.create_string_buffer(instructions, len(instructions))
     licence = ctypes.create_string_buffer(b"GPL")
