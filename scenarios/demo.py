@@ -36,7 +36,7 @@ class Narrator:
 
     def begin(self, file: Path) -> None:
         """The head of the scenario's file, which draws what it is about."""
-        lines = file.read_text().splitlines()
+        lines = [line for line in file.read_text().splitlines() if "yaml-language-server" not in line]
         head = lines[: next((place for place, line in enumerate(lines) if not line.startswith("#")), 0)]
         self._out.write("\n".join([*(line.removeprefix("#").removeprefix(" ") for line in head), "", ""]))
 
