@@ -5,6 +5,7 @@ call came from, whatever has become of standard input and output.
 """
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -54,10 +55,11 @@ def keep(bench: Bench, how: str, why: Sequence[str]) -> None:
 
 
 def _way_in(out: Path) -> list[str]:
+    named = re.sub(r"[][(){}.*+?^$|\\]", r"\\\g<0>", str(out))  # pgrep reads a pattern; cases of a matrix have brackets
     return [
         "In another terminal, this leads into it, and from there into a node:",
-        f"  sudo nsenter -a -t \"$(pgrep -nf '[s]cenarios.runner --scenario {out}/')\"",
-        "  mnexec -a $(pgrep -f mininet:c1) bash",
+        f"  sudo nsenter -a -t \"$(pgrep -nf '[s]cenarios.runner --scenario {named}/')\"",
+        "  mnexec -a $(pgrep -f 'mininet:c1$') bash",
     ]
 
 
