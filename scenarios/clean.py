@@ -1,7 +1,7 @@
 """Removes results that a killed run left unfinished. A run's network, processes and mounts end with it by themselves.
 
-Decides what is a leftover: a folder with a run's `events.jsonl`, without its `result.json`, that no process names.
-Touches nothing else.
+Decides what is a leftover: a folder with a run's `events.jsonl` and `scenario.yaml`, without its `result.json`, that
+no process names. Touches nothing else.
 """
 
 import shutil
@@ -13,7 +13,8 @@ from pathlib import Path
 def leftovers(results: Path) -> list[Path]:
     """The folders of unfinished runs below a folder of results, those of runs under way left out."""
     found = [record.parent for record in sorted(results.glob("**/events.jsonl"))]
-    unfinished = [folder for folder in found if not (folder / "result.json").exists()]
+    begun = [folder for folder in found if (folder / "scenario.yaml").exists()]
+    unfinished = [folder for folder in begun if not (folder / "result.json").exists()]
     named = "\n".join(_command_lines()) if unfinished else ""
     return [folder for folder in unfinished if str(folder.absolute()) not in named]
 

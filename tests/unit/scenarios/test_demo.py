@@ -31,9 +31,10 @@ def run(folder, *files):
 
 def test_only_unfinished_runs_are_removed(tmp_path, capsys, monkeypatch):
     results = tmp_path / "results"
-    run(results / "one" / "done", "events.jsonl", "result.json")
-    run(results / "two" / "killed", "events.jsonl")
-    run(results / "three" / "running", "events.jsonl")
+    run(results / "one" / "done", "events.jsonl", "scenario.yaml", "result.json")
+    run(results / "two" / "killed", "events.jsonl", "scenario.yaml")
+    run(results / "three" / "running", "events.jsonl", "scenario.yaml")
+    run(results / "four" / "of_something_else", "events.jsonl")
     run(results / "mine", "notes.txt")
     busy = f"python -m scenarios.runner --out {results / 'three' / 'running'}"
     monkeypatch.setattr("scenarios.clean._command_lines", lambda: [busy])
@@ -41,5 +42,5 @@ def test_only_unfinished_runs_are_removed(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["clean"]) == 0
     assert capsys.readouterr().out == "removed results/two/killed\n"
-    assert sorted(path.name for path in results.iterdir()) == ["mine", "one", "three"]
+    assert sorted(path.name for path in results.iterdir()) == ["four", "mine", "one", "three"]
     assert clean(results) == []
