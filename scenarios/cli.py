@@ -1,4 +1,4 @@
-"""The command line: run, validate, list, bench, test, doctor. Decides exit statuses and who is told what.
+"""The command line: all commands of `teambed`. Decides exit statuses and who is told what.
 
 Exit status: 0 all passed, or were skipped for what this machine lacks · 1 an expectation failed or a run broke off ·
 2 the scenario or the call is wrong · 3 this machine cannot run it.
@@ -126,6 +126,7 @@ def _run(arguments: argparse.Namespace) -> int:
     found = _able()
     if not found:
         return CANNOT
+    _make(jobs[0].out.parent)
     surroundings = environment.describe(found)
     kept = [verdict for job in jobs if arguments.resume and (verdict := launcher.finished(job))]
     missing = [job for job in jobs if not (arguments.resume and launcher.finished(job))]
@@ -168,6 +169,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     found = _able()
     if not found:
         return CANNOT
+    _make(job.out.parent)
     narrator = demo.Narrator(job.scenario)
     narrator.begin(file)
     with launcher.Interruption() as interruption:
@@ -188,7 +190,21 @@ def _clean(arguments: argparse.Namespace) -> int:
 
 def _up(arguments: argparse.Namespace) -> int:
     job = _jobs(_files([arguments.scenario]), arguments.set, arguments.out)[0]
-    return up.start(job.case, job.out) if _able() else CANNOT
+    if not _able():
+        return CANNOT
+    _make(job.out.parent)
+    try:
+        return up.start(job.case, job.out)
+    finally:
+        launcher.give_to_caller(job.out.parent)
+
+
+def _make(folder: Path) -> None:
+    """The folder of all results. Raises CallError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CallError(f"{_short(folder)}: {error.strerror}; choose another --out") from None
 
 
 def _jobs(
@@ -215,7 +231,7 @@ def _jobs(
             raise CallError(
                 f"{_short(there)} exists; choose another --out, or --resume to run only what is missing there"
             )
-        if there.exists() and any(there.iterdir()) and not (there / "events.jsonl").exists():
+        if there.exists() and not ((there / "events.jsonl").exists() or (there.is_dir() and not any(there.iterdir()))):
             raise CallError(f"{_short(there)} holds something else than results; choose another --out")
         jobs[name], files_of[name] = launcher.Job(case, tuple(overrides), there), file
     if folder.exists() and not folder.is_dir():

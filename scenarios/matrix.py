@@ -14,6 +14,8 @@ from typing import Any
 Place = tuple[str | int, ...]
 MOST = 1000
 """Cases of one file."""
+LONGEST = 200
+"""Characters of what a case adds to its scenario's name; a folder's name has room for 255 bytes."""
 
 
 class MatrixError(ValueError):
@@ -73,6 +75,8 @@ def expand(written: Any, given: Set[Place] = frozenset()) -> list[Combination]:
     found = [Combination(choices, _suffix(choices, list(varied))) for choices in product(*columns)]
     names = [one.suffix for one in found]
     for combination in found:
+        if len(combination.suffix) > LONGEST:
+            raise MatrixError(f"makes a name of more than {LONGEST} characters; vary fewer words, or shorter values")
         if names.count(combination.suffix) > 1:
             raise MatrixError(f"two cases are called {combination.suffix}; leave out the value that is there twice")
     return found

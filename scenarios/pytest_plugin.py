@@ -79,7 +79,10 @@ class ScenarioItem(pytest.Item):
 
     def runtest(self) -> None:
         """Run it in its sandbox. Raises ScenarioFailed, and pytest's own for a skip."""
-        job = launcher.Job(self._case, tuple(self.config.getoption("scenario_set")), self._out(), self._keep())
+        out = self._out()
+        if out.exists():  # of an earlier call, or of another file's scenario of this name
+            pytest.fail(f"{out} exists; choose another --scenario-out", pytrace=False)
+        job = launcher.Job(self._case, tuple(self.config.getoption("scenario_set")), out, self._keep())
         console = Console(job.scenario, sys.stdout, live=False)
         with launcher.Interruption() as interruption:
             result = launcher.run(job, self._surroundings(), console, interruption)

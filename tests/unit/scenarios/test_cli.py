@@ -69,6 +69,22 @@ def test_results_are_never_overwritten(capsys):
     assert line == "teambed: out/failover exists; choose another --out, or --resume to run only what is missing there"
 
 
+def test_resumed_where_something_else_is(capsys):
+    Path("a.yaml").write_text(GOOD)
+    Path("out").mkdir()
+    Path("out/failover").write_text("")
+    line = wrong(capsys, "run", "a.yaml", "--out", "out", "--resume")
+    assert line == "teambed: out/failover holds something else than results; choose another --out"
+
+
+@pytest.mark.parametrize("command", ["run", "up", "demo"])
+def test_out_that_cannot_be_made(capsys, monkeypatch, command):
+    monkeypatch.setattr(cli, "_able", lambda: [True])
+    Path("a.yaml").write_text(GOOD)
+    line = wrong(capsys, command, "a.yaml", "--out", "/dev/null/out")
+    assert line == "teambed: /dev/null/out: Not a directory; choose another --out"
+
+
 def test_out_that_is_a_file(capsys):
     Path("a.yaml").write_text(GOOD)
     Path("out").write_text("")

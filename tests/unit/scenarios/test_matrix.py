@@ -52,6 +52,7 @@ def test_what_is_given_varies_no_more():
         ({"scenario": ["a"]}, "is no path of a word", ("scenario",)),
         ({"seed": [1, 1]}, "two cases are called [seed=1]", ()),
         ({"seed": list(range(40)), "limit": list(range(40))}, "makes 1600 cases", ()),
+        ({"about": ["a", "b" * 200]}, "makes a name of more than 200 characters", ()),
     ],
 )
 def test_one_that_means_nothing(written, reason, place):

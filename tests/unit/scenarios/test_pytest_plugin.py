@@ -52,6 +52,15 @@ def test_each_case_is_an_item_and_other_files_are_left_alone(machine):
     assert len({job.out for job in jobs}) == 3
 
 
+def test_results_are_never_overwritten(machine):
+    pytester, jobs, _ = machine
+    run(pytester, "-k", "two", "--scenario-out", "out").assert_outcomes(passed=1)
+    again = run(pytester, "-k", "two", "--scenario-out", "out")
+    again.assert_outcomes(failed=1)
+    again.stdout.fnmatch_lines(["*out/two exists; choose another --scenario-out"])
+    assert len(jobs) == 1
+
+
 def test_topics_are_marks_and_names_are_for_k(machine):
     pytester, jobs, _ = machine
     run(pytester, "-m", "failover").assert_outcomes(passed=2, deselected=1)
