@@ -101,8 +101,7 @@ class Console:
         self._print(f"  brought up in {up}, torn down in {down}; seed {result['seed']}; files in {folder}")
         self._print(f"{self._paint(result['verdict'], result['verdict'].upper())} {self.scenario.scenario}")
 
-    # ------------------------------------------------------------------------------------------- while it
-    # runs
+    # ------------------------------------------------------------------------------------------- while it runs
 
     def _progress(self, event: Event) -> None:
         name, direction = event["traffic"], event["dir"]
