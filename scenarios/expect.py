@@ -274,6 +274,8 @@ def _named(path: tuple[str, ...], subjects: Subjects, many: bool) -> tuple[Named
             known = _shown(vocabulary.TRAFFIC)
             near = nearest(path[0], [*subjects, *known])
             raise ExpectationError(f"`{path[0]}` is neither traffic of this scenario nor a measurement{near}")
+        if not traffic:
+            raise ExpectationError(f"`{path[0]}` is a measurement of traffic, and this scenario has none")
         found = [_resolve((name, *path), subjects) for name in traffic]
         return Named(tuple(place for place, _, _ in found), one=False), found[0][1]
     place, kind, single = _resolve(path, subjects)

@@ -240,7 +240,7 @@ def _nic(
         return
     if word in words:
         if of is None:
-            yield place, f"`{word}` needs a connection: `{word}({traffic[0]})`"
+            yield place, f"`{word}` needs a connection: `{word}({next(iter(traffic), 'TRAFFIC')})`"
         elif of not in traffic:
             yield place, f"`{of}` is no traffic of this scenario{nearest(of, traffic)}"
     elif of is not None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from scenarios import cli
-from scenarios.cli import LIBRARY, WRONG, main
+from scenarios.cli import FAILED, LIBRARY, WRONG, main
+from scenarios.load import cases
 from tests.unit.scenarios.test_load import GOOD
 
 
@@ -67,6 +68,38 @@ def test_results_are_never_overwritten(capsys):
     Path("out/failover").mkdir(parents=True)
     line = wrong(capsys, "run", "a.yaml", "--out", "out")
     assert line == "teambed: out/failover exists; choose another --out, or --resume to run only what is missing there"
+
+
+def test_only_what_is_missing_or_of_other_words_runs_again(capsys, monkeypatch):
+    """A case that came to its end is left as it is; one that broke off, or has changed since, runs again."""
+    ran: list[str] = []
+
+    class Batch:
+        def __init__(self, jobs, *_):
+            assert not any(job.out.exists() for job in jobs)
+            ran.extend(job.scenario.scenario for job in jobs)
+
+        def run(self, _):
+            return ["pass"] * len(ran)
+
+    monkeypatch.setattr(cli, "_able", lambda: [True])
+    monkeypatch.setattr(cli.environment, "describe", lambda _: {})
+    monkeypatch.setattr(cli.batch, "Batch", Batch)
+    monkeypatch.setattr(cli.archive, "write_junit", lambda *_: None)
+    for name, verdict in {"done": "pass", "failed": "fail", "broke_off": "error", "changed": "pass"}.items():
+        text = GOOD.replace("failover", name)
+        Path(f"{name}.yaml").write_text(text)
+        there = Path("out", name)
+        there.mkdir(parents=True)
+        (there / "events.jsonl").touch()
+        digest = cases(text, name)[0].digest
+        (there / "result.json").write_text(json.dumps({"verdict": verdict, "digest": digest}))
+    Path("changed.yaml").write_text(GOOD.replace("failover", "changed").replace("1MB", "2MB"))
+    Path("missing.yaml").write_text(GOOD.replace("failover", "missing"))
+    assert main(["run", ".", "--out", "out", "--resume"]) == FAILED  # as one of the kept has
+    assert ran == ["broke_off", "changed", "missing"]
+    assert capsys.readouterr().out == "2 of 5 have run already\n4 pass, 1 fail\n"
+    assert Path("out/done/result.json").exists()
 
 
 def test_resumed_where_something_else_is(capsys):

@@ -260,3 +260,10 @@ def test_refused_of_many(text, complaint):
     with pytest.raises(expect.ExpectationError) as error:
         judge_many(text)
     assert complaint in str(error.value)
+
+
+def test_a_measurement_of_all_traffic_where_there_is_none():
+    with pytest.raises(
+        expect.ExpectationError, match="`resets` is a measurement of traffic, and this scenario has none"
+    ):
+        expect.parse("all(resets == 0)", {"run": "run"})

@@ -315,3 +315,11 @@ def test_any_damage_is_survived(damages):
     for line in lines or ():
         assert line.startswith("f.yaml:")
         assert "\n" not in line
+
+
+def test_a_word_for_traffic_where_there_is_none():
+    text = GOOD[: GOOD.index("traffic:")] + "traffic: {}\ntimeline:\n  - {at: 1s, do: link_down, nic: carrying}\n"
+    line = text.count("\n")
+    with pytest.raises(LoadError) as error:
+        load(text + "expect: [run.faults == 1]\n", "f.yaml")
+    assert error.value.lines == [f"f.yaml:{line}: timeline[0].nic: `carrying` needs a connection: `carrying(TRAFFIC)`"]
