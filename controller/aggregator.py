@@ -108,11 +108,12 @@ class Aggregator:
                 if self.prober is not None and (pdu.system, pdu.port) == (self.settings.system, self._id(port)):
                     self.prober.answered(port, pdu.transaction)
 
-    def resume(self, port: int, partner: End | None, now: float) -> None:
-        """An earlier run of this program left this member carrying frames; its link is up."""
+    def resume(self, port: int, partner: End | None, used: bool, now: float) -> None:
+        """Where an earlier run of this program was with a member whose link is up: with that partner, if it collected;
+        and whether it was `used`, so that its probe answered."""
         if port in self.ports and partner is not None:
             self.ports[port].resume(partner, now)
-        if self.prober is not None:
+        if self.prober is not None and used:
             self.prober.resume([port])
 
     def due(self) -> float | None:

@@ -150,7 +150,9 @@ class Port:
 
     def due(self) -> float | None:
         """When there is something to do."""
-        times = [self._current_while, self._periodic, self._wait_while]
+        times = [self._current_while, self._periodic]
+        if self.receive is not Receive.PORT_DISABLED:  # nobody waits for a port without carrier
+            times.append(self._wait_while)
         if self._need_to_transmit and len(self._sent) >= MOST_IN_A_FAST_PERIOD:
             times.append(self._sent[0] + FAST_PERIODIC_S)
         return min((time for time in times if time is not None), default=None)

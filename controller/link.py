@@ -151,7 +151,8 @@ class Link:
         urgent = [change for change in changes if change.key.table not in FOR_LATER]
         self._send(urgent, then=done if altered or then is not None else None)
         if self._met:
-            self._later = [change for change in changes if change.key.table in FOR_LATER]
+            # A full queue to the switch lets others run while `_send` waits: theirs may be here already.
+            self._later += [change for change in changes if change.key.table in FOR_LATER]
             eventlet.spawn_n(self._send_later)
         self._emit_news()
         self._set_alarm()

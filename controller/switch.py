@@ -52,7 +52,8 @@ class Switch:
         """The switch is (again) there with these ports. `found` are its flows, if this controller's or one like it
         made them: what is there and right stays untouched.
 
-        At the first meeting they also tell the state: members in no bucket then have to come up like any other.
+        At the first meeting they also tell the state. Members in no bucket have to come up like any other, while there
+        are others.
         """
         found = found or {}
         recovering = bool(found) and not self.known
@@ -65,16 +66,15 @@ class Switch:
         for lag in self.lags.values():
             self._meet_members(lag, recovering, now)
         self._fit = {port for port, is_up in ports.items() if is_up and self._allows(port)}
-        usable = set(self._fit)
-        if recovering:
-            lags = [lag for lag in self.lags.values() if lag.active]
-            usable -= {port for lag in lags for port in lag.members if port not in lag.active | lag.drained}
+        lags = [lag for lag in self.lags.values() if lag.active]
+        usable = self._fit - {port for lag in lags for port in lag.members if port not in lag.active | lag.drained}
         self._hold.start(usable)
         for port in self._fit - usable:
             self._hold.seen(port, True, now)
         for name in self.lags:
             self._settle(name, now)
             self._lag_rules[name] = lag_rules(self.lags[name])
+            self._plan_fill(self.lags[name], now)
         self._forget_lost_stations()
         return diff(found, self.rules())
 
@@ -242,9 +242,8 @@ class Switch:
         for port in lag.members:
             up = bool(self.ports.get(port))
             end.link(port, up, now)
-            partner = (lag.collecting or {}).get(port)
-            if recovering and up and port in (lag.active | lag.drained if lag.collecting is None else lag.collecting):
-                end.resume(port, partner, now)
+            if recovering and up:
+                end.resume(port, (lag.collecting or {}).get(port), port in lag.active | lag.drained, now)
         end.run(now)
 
     def _allows(self, port: int) -> bool:
@@ -257,11 +256,14 @@ class Switch:
             return []
         before, after = self._lag_rules[lag.name], lag_rules(lag)
         self.lags[lag.name], self._lag_rules[lag.name] = lag, after
+        self._plan_fill(lag, now)
+        return diff(before, after)
+
+    def _plan_fill(self, lag: Lag, now: float) -> None:
         if lag.filled() is lag:
             self._fill_due.pop(lag.name, None)
         else:
             self._fill_due.setdefault(lag.name, now + self.timing.fill_s)
-        return diff(before, after)
 
     def _station(self, mac: str, place: int | str) -> Rules:
         return station_rules(mac, place if isinstance(place, int) else self.lags[place])

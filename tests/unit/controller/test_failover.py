@@ -141,6 +141,29 @@ def test_a_resilient_lag_fills_a_returned_member_slowly() -> None:
     assert {port for (port,) in outs(bench)} == {1, 2, 3}
 
 
+def test_a_new_controller_goes_on_filling_up() -> None:
+    bench = Bench(3, rebalance="resilient", timing=Timing(fill_s=0.5))
+    for up in (False, True):
+        bench.port(2, up, now=1.0)
+    bench.tick(1.5)
+    assert bench.lag.buckets.count(2) == 1
+    anew = again(bench, bench.table, 1.7)
+    assert anew.lag.buckets == bench.lag.buckets
+    while (due := anew.switch.due()) is not None:
+        anew.tick(due)
+    assert len({anew.lag.buckets.count(port) for port in anew.members}) == 1
+
+
+def test_a_connection_lost_and_found_does_not_shorten_the_up_delay() -> None:
+    bench = Bench(3, timing=Timing(updelay_s=5.0))
+    bench.port(2, False, now=1.0)
+    bench.port(2, True, now=2.0)
+    bench.table.apply(bench.switch.connected(bench.switch.ports, dict(bench.table.rules), 3.0))
+    assert bench.lag.active == {1, 3}
+    bench.tick(8.0)
+    assert bench.lag.active == {1, 2, 3}
+
+
 @pytest.mark.parametrize("rebalance", MODES)
 def test_a_member_taken_out_carries_nothing_until_it_is_back(rebalance: str) -> None:
     bench = Bench(3, rebalance=rebalance, timing=Timing(fill_s=0.0))

@@ -126,6 +126,24 @@ def test_others_are_waited_for() -> None:
     assert both_carry(wires) == [1, 2]
 
 
+def test_a_waiting_port_whose_carrier_goes_is_not_waited_for() -> None:
+    wires = Wires(3, ACTIVE)
+    wires.eats[B][3] = 1.0
+    wires.link(1, True)
+    wires.link(3, True)
+    wires.run(0.5)
+    wires.link(2, True)
+    wires.run(1)
+    assert [wires.ends[A].ports[port].mux for port in (1, 2)] == [Mux.WAITING] * 2
+    wires.link(1, False)
+    wires.run(2.4)
+    due = wires.ends[A].due()
+    assert due is not None
+    assert due > 2.4
+    wires.run(2.6)
+    assert both_carry(wires) == [2]
+
+
 @pytest.mark.parametrize("what", ["both", "to_a", "to_b"])
 @pytest.mark.parametrize(("rate", "limit"), [("fast", 3.01), ("slow", 90.01)])
 def test_an_eaten_wire_is_left_by_both_ends_within_the_timeout(what: str, rate: str, limit: float) -> None:
@@ -273,7 +291,7 @@ def test_who_is_started_anew_goes_on_and_the_partner_notices_nothing(rate: str) 
     wires.ends[A] = Aggregator(wires.ports, wires.ends[A].settings)
     for port in wires.ports:
         wires.ends[A].link(port, True, wires.now)
-        wires.ends[A].resume(port, partners[port]._replace(state=State(0)), wires.now)
+        wires.ends[A].resume(port, partners[port]._replace(state=State(0)), True, wires.now)
     wires.run(wires.now)
     assert both_carry(wires) == [1, 2]
     wires.run(300)
@@ -288,7 +306,7 @@ def test_a_resumed_port_whose_partner_is_gone_times_out() -> None:
     wires.ends[A] = Aggregator([1], ACTIVE[A])
     eat(wires, 1, "both")
     wires.ends[A].link(1, True, 5)
-    wires.ends[A].resume(1, partner, 5)
+    wires.ends[A].resume(1, partner, True, 5)
     wires.run(7.9)
     assert wires.carrying(A) == [1]
     wires.run(8.1)

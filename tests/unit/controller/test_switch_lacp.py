@@ -172,6 +172,21 @@ def test_a_controller_started_anew_goes_on_and_changes_nothing(rebalance: str) -
     assert net.lag.active == set(MEMBERS)
 
 
+def test_a_controller_started_anew_does_not_trust_a_wire_that_the_probe_had_found_dead() -> None:
+    net = Net(Lacp("active", "slow", probe_s=0.1))
+    net.run(1)
+    net.eaten = {2}
+    net.run(2)
+    assert (net.lag.active, net.switch.why_not(2)) == ({1, 3}, "probe")
+    net.switch = Switch("s1", [net.first])
+    net.table.apply(net.switch.connected(dict.fromkeys((*MEMBERS, HOST), True), dict(net.table.rules), net.now))
+    assert net.lag.active == {1, 3}
+    net.eaten = set()
+    net.talk()
+    net.run(2.5)
+    assert net.lag.active == set(MEMBERS)
+
+
 def test_a_controller_started_anew_notices_who_has_gone_meanwhile() -> None:
     net = Net()
     net.run(5)
