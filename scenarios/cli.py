@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from scenarios import batch, catalogue, clean, demo, environment, events, language, launcher, up
 from scenarios.console import Console
@@ -289,15 +290,24 @@ def _test(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    results: dict[Path, dict[str, Any]] = {}
+    complaints: list[str] = []
     try:
-        folders = archive.runs(arguments.folder)
-        results = [archive.rebuild(folder) for folder in folders]
-        archive.write_junit(arguments.folder, folders)
+        for folder in archive.runs(arguments.folder):
+            try:
+                results[folder] = archive.rebuild(folder)
+            except LoadError as error:  # the others have their reports all the same
+                complaints += error.lines
+            except archive.NoRun as error:
+                complaints.append(f"teambed: {error}")
+        archive.write_junit(arguments.folder, list(results))
     except (archive.NoRun, OSError) as error:
         raise CallError(str(error)) from None
-    for folder, result in zip(folders, results, strict=True):
+    for folder, result in results.items():
         print(f"{result['verdict'].upper()} {result['scenario']}: {_short(folder / 'report.html')}")
-    return PASSED if {result["verdict"] for result in results} <= {"pass", "skip"} else FAILED
+    if complaints:
+        raise LoadError(complaints)
+    return PASSED if {result["verdict"] for result in results.values()} <= {"pass", "skip"} else FAILED
 
 
 def _doctor(_: argparse.Namespace) -> int:

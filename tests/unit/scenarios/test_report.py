@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from scenarios.cli import main
 from scenarios.load import load
 from scenarios.report import archive
 from scenarios.report.series import bins, held, throughput
@@ -177,6 +178,18 @@ def test_a_report_is_made_anew_by_nobody(tmp_path):
     assert json.loads((out / "two" / "result.json").read_text())["digest"] == "d"
     assert (out / "one" / "report.html").stat().st_uid == (65534 if as_nobody else os.geteuid())
     assert (out / "junit.xml").read_text().count("<testcase ") == 2
+
+
+def test_a_run_that_cannot_be_judged_does_not_keep_others_from_it(tmp_path, capsys):
+    for name in ("one", "two", "three"):
+        archived(tmp_path / name, 2)
+    (tmp_path / "one" / "scenario.yaml").unlink()
+    (tmp_path / "two" / "scenario.yaml").write_text("scenario: s\n")
+    assert main(["report", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert said.out == f"PASS s: {tmp_path}/three/report.html\n"
+    assert said.err.startswith(f"teambed: {tmp_path}/one has no scenario.yaml to judge the run by\n{tmp_path}/two/")
+    assert (tmp_path / "junit.xml").read_text().count("<testcase ") == 1
 
 
 def test_a_folder_without_a_run_is_one_line(tmp_path):
