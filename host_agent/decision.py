@@ -185,13 +185,11 @@ def figure_4(
 
     if not settled:
         return Verdict(block, Action.HOLD, record, new_hop=new_hop)
-    reset = bool(frame.flags & RST)
     if record.offloaded:
-        # An RST is its owner's to judge (RFC 9293, 3.10.7.4); the engine tells when it was good.
-        by = By.PEER if reset and not record.closing else None
-        record = replace(record, closing=record.closing or reset)
-        return Verdict(block, Action.FORWARD, record, to=record.nic, stray=stray, closed=by)
-    if reset:
+        # An RST is its owner's to judge (RFC 9293, 3.10.7.4), whose engine tells when it was good. Who has none of the
+        # connection's numbers must not end it, nor open the way for a SYN.
+        return Verdict(block, Action.FORWARD, record, to=record.nic, stray=stray)
+    if frame.flags & RST:
         return Verdict(block, Action.UP, None, closed=By.PEER, new_hop=new_hop)
     due = _is_due(record, now, offload_after, offload_after_ns)
     return Verdict(block, Action.UP, replace(record, due=record.due or due), due=due, new_hop=new_hop)

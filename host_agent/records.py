@@ -65,8 +65,8 @@ class Report:
 
     at: CLOCK_MONOTONIC, ns. nic: where the frame came in; for DUE, and for what the host sent, the record's. epoch: the
     record's. seq, ack, payload (bytes), flags: the frame's. block and action: TRACE and STRAY. by: CLOSED. A CLOSED
-    connection has no record any more; one that is offloaded has, marked as closing, for its owner is the judge of an
-    RST, and so has one on the move; one whose identifier was used again has a new one.
+    connection has no record any more, but for one on the move, which is marked as closing, and one whose identifier was
+    used again, which has a new one. Of an offloaded one nothing is told at an RST: its owner is the judge of that.
     """
 
     at: int

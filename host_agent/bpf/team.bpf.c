@@ -254,10 +254,6 @@ SEC("tc") int bus_in(struct __sk_buff *skb)
 		 * An RST is its owner's to judge (RFC 9293, 3.10.7.4); the engine tells when it was good. */
 		action = FORWARD;
 		nic = r->nic;
-		if (f.flags & RST && !r->closing) {
-			r->closing = 1;
-			tell(&f, from, (struct told){.kind = CLOSED, .epoch = epoch, .by = BY_PEER});
-		}
 	} else {
 		action = UP;
 		if (f.flags & RST) {

@@ -123,9 +123,6 @@ class Method:
             if not e.done and (e.strays >= self.enough_strays or waited):
                 told.append("stray")
         if e.offloaded:
-            if "R" in s.bits and not e.done:
-                e.done = True
-                told.append("closed")
             return Fate(block, "owner", tuple(told))
         if "R" in s.bits:
             del self.table[who]
