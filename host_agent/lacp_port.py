@@ -80,20 +80,20 @@ class Port:
     # -- what happens to it ------------------------------------------------------------------------------------------
 
     def enable(self, up: bool, now: float) -> None:
-        """The carrier."""
+        """The carrier. What was inherited counts only if that is up from the first."""
+        inherited, self._inherited = self._inherited, None
         if up == self._enabled:
             return
         self._enabled = up
         if not up:
             self.receive, self._silent_at = Receive.PORT_DISABLED, NEVER
             self._partner_says(without=State.SYNCHRONIZATION)
-        elif self._inherited:
-            self.partner, self.mux, self.selected = self._inherited, Mux.COLLECTING_DISTRIBUTING, True
+        elif inherited:
+            self.partner, self.mux, self.selected = inherited, Mux.COLLECTING_DISTRIBUTING, True
             self.receive, self._silent_at, self._ntt = Receive.CURRENT, now + self._timeout(), True
             self._say(State.SYNCHRONIZATION | _MOVING, State.DEFAULTED)
         else:
             self._expire(now)
-        self._inherited = None
 
     def hear(self, pdu: Lacpdu, now: float) -> None:
         if not self._enabled:

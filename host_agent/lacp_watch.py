@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
@@ -122,10 +123,12 @@ class Watch:
         due = self.lacp.due()
         if due < self._due:
             self._due = due
-            self._loop.after(max(0.0, due - time.monotonic()), self._tick)
+            self._loop.after(max(0.0, due - time.monotonic()), partial(self._tick, due))
 
-    def _tick(self) -> None:
+    def _tick(self, due: float) -> None:
         assert self.lacp is not None
+        if due != self._due:  # an earlier one was set meanwhile, and has set the next
+            return
         self._due = float("inf")
         self._do(self.lacp.tick(time.monotonic()))
         self._tell()
@@ -135,17 +138,18 @@ class Watch:
     def _leave_behind(self, lacp: Lacp) -> None:
         up = {self._names[nic]: port.partner for nic, port in enumerate(lacp.ports) if port.usable}
         fresh = self._partners.with_suffix(".lacp.new")
-        fresh.write_text(json.dumps({name: [end.system.hex(), *astuple(end)[1:]] for name, end in up.items()}))
-        fresh.replace(self._partners)
+        with suppress(OSError):  # the next agent finds nothing newer, and is told otherwise by the other ends
+            fresh.write_text(json.dumps({name: [end.system.hex(), *astuple(end)[1:]] for name, end in up.items()}))
+            fresh.replace(self._partners)
 
     def _left_behind(self, nics: set[int]) -> dict[int, End]:
         """Of those that were active last; whatever cannot be read was not left by an agent."""
         try:
             left = json.loads(self._partners.read_text())
             ends = {name: End(bytes.fromhex(words[0]), *words[1:]) for name, words in left.items()}
-        except (OSError, ValueError, TypeError):
+            states = {name: replace(end, state=State(end.state)) for name, end in ends.items()}
+        except (OSError, ValueError, TypeError, AttributeError, LookupError):
             return {}
-        states = {name: replace(end, state=State(end.state)) for name, end in ends.items()}
         return {nic: states[self._names[nic]] for nic in nics if self._names[nic] in states}
 
     def _offer(self, lag: Lag, nics: list[int]) -> dict[str, Any]:

@@ -50,8 +50,10 @@ class Wires:
 
     def read(self, nic: int) -> None:
         """Hands on what has come in by a NIC."""
-        with suppress(OSError):  # all read; or the bus went down, which the NIC's engine tells better
-            while True:
+        while True:
+            try:
                 pdu = unpack(self._sockets[nic].recv(2048))
-                if pdu is not None:
-                    self._heard(nic, pdu)
+            except OSError:  # all read; or the bus went down, which the NIC's engine tells better
+                return
+            if pdu is not None:
+                self._heard(nic, pdu)
