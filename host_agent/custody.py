@@ -188,6 +188,12 @@ class Custody:
     def accepted(self, connection: Connection) -> None:
         """The host's engine has it. It may have been due before that: the handshake's frames count as well."""
         record = self._records.get(connection)
+        if self.tracker.ended(connection):  # an earlier one of that name has, whose record may be long gone
+            self.tracker.forget(connection)
+            if record is not None and record.closing and not record.offloaded:
+                with suppress(StaleRecord):
+                    self._mark(connection, record, closing=False)
+                record = self._records.get(connection)
         if self._config.offload.of(connection.dport).after_bytes == 0 or (record is not None and record.due):
             self.offload(connection, anew=True)
 

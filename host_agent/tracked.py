@@ -12,6 +12,7 @@ from typing import Any
 from host_agent.connection import Connection
 from host_agent.decision import Record
 from host_agent.emit import emit
+from host_agent.flood import is_half_open
 from host_agent.policy import HOST, History
 from host_agent.records import Records
 from host_agent.reload import Outcome
@@ -72,9 +73,10 @@ class Tracker:
         self._tracked.pop(connection, None)
 
     def remember(self, connection: Connection, records: Records) -> None:
-        """Keeps the record as it is now, for it is about to go."""
+        """Keeps the record as it is now, for it is about to go; but not of those that never were more than a SYN: a
+        flood of them would take all memory."""
         record = records.get(connection)
-        if record is not None:
+        if record is not None and (connection in self._tracked or not is_half_open(record)):
             self.of(connection).last = record
 
     def say_last_words(self, who: str, records: Records, team: TeamState) -> None:

@@ -80,8 +80,36 @@ def test_a_connection_without_a_record_is_offloaded_to_any_nic(case: Case) -> No
 
 def test_one_that_has_ended_is_not(case: Case) -> None:
     case.custody.closed(ONE)
-    case.custody.accepted(ONE)
+    case.custody.offload(ONE, anew=True)
     assert (case.begun, list(case.records.all())) == ([], [])
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_new_one_of_the_same_name_is_another(case: Case, late: bool) -> None:
+    """The old one's record may be long gone, so that no frame could tell; or (late) its end is heard only now."""
+    if late:
+        case.records.put(ONE, Record(0, packets=3, epoch=1))
+    case.custody.closed(ONE)
+    case.records.put(ONE, case.records.get(ONE) or Record(0, packets=3))
+    case.custody.accepted(ONE)
+    assert [(plan.connection, plan.target) for plan in case.begun] == [(ONE, 0)]
+    case.records.put(ONE, Record(0, offloaded=True, packets=3))
+    case.team.links.discard(0)
+    case.custody.link_down(0)
+    assert [(plan.connection, plan.target) for plan in case.begun[1:]] == [(ONE, 1)]
+
+
+def test_what_never_was_more_than_a_syn_is_not_remembered(case: Case) -> None:
+    """Or a flood would take all memory; of those that the agent has heard of every record is."""
+    case.records.put(ONE, Record(0, packets=1))
+    case.records.put(TWO, Record(0, packets=2))
+    case.custody.make_room()
+    assert set(case.custody.tracker.counted()) == {TWO}
+    case.records.put(TWO, Record(0, packets=1))
+    case.custody.tracker.remember(TWO, case.records)  # type: ignore[arg-type]
+    last = case.custody.tracker.of(TWO).last
+    assert last is not None
+    assert last.packets == 1
 
 
 def test_a_refused_offload_is_tried_again_later(case: Case) -> None:
