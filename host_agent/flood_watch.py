@@ -6,19 +6,16 @@ Decides: when to look. Never touches: what a flood is (flood.py).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from functools import partial
 
-from host_agent.connection import Connection
-from host_agent.decision import Block, Record
+from host_agent.decision import Block
 from host_agent.emit import emit
 from host_agent.flood import Count, Floods
 from host_agent.loop import Loop
 from host_agent.records import RecordKeeper
+from host_agent.sweep import TURN, Slices
 
 _EVERY = 0.5  # seconds
-
-Slices = Iterator[list[tuple[Connection, Record]]]
 
 
 class FloodWatch:
@@ -47,7 +44,7 @@ class FloodWatch:
         some = next(slices, None)
         if some is not None:
             count.add(some, now)
-            self._loop.after(0, partial(self._go_through, slices, count, now))
+            self._loop.after(TURN, partial(self._go_through, slices, count, now))
             return
         begun, over = self.floods.judge(count)
         for flood in begun:

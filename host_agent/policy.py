@@ -55,8 +55,9 @@ class Choice(Enum):
 
 @dataclass(frozen=True)
 class Plan:
-    """One move. source, target: NIC id or HOST. cause: policy, link_down, link_up, stray, drain or command.
-    resend: what was in flight is lost. fallbacks: places to try, in order, when the target refuses."""
+    """One move. source, target: NIC id or HOST. cause: policy, link_down, link_up, rebalance, stray, drain,
+    idle, urgent_data, low_memory or command. resend: what was in flight is lost. fallbacks: places to try, in order,
+    when the target refuses."""
 
     connection: Connection
     source: int

@@ -1,13 +1,17 @@
 """What a flood is, by the records, and what is none."""
 
+import time
 from dataclasses import replace
 
 import pytest
 
+from host_agent import flood_watch
 from host_agent.ageing import give_way
 from host_agent.connection import Connection
-from host_agent.decision import Record, Stage
+from host_agent.decision import SYN, Frame, Record, Stage
 from host_agent.flood import PATIENCE, WINDOW, Count, Flood, Floods
+from host_agent.sweep import TURN
+from tests.unit.host_agent.test_sweep import OLD, Sliced, Timers
 
 SECOND = 10**9
 NOW = 1000 * SECOND
@@ -81,3 +85,14 @@ def test_records_of_a_flood_give_way_before_those_that_are_alive_and_offloaded_o
     assert chosen[0] == alive._replace(sport=3)
     assert set(chosen[1:]) == {connection for connection, record in records if record is SYN_ONLY}
     assert give_way(records, 1000)[101:] == (alive,)
+
+
+def test_a_look_takes_a_slice_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, records = Timers(), Sliced()
+    monkeypatch.setattr(flood_watch, "emit", lambda *_, **__: None)
+    watch = flood_watch.FloodWatch("agent", loop, records, 1, 1.0)  # type: ignore[arg-type]
+    for connection in OLD:
+        records.arrive(connection, Frame(0, 60, SYN), time.monotonic_ns() - SECOND)
+    turns = [loop.turn() for _ in range(4)]
+    assert turns[1:] == [TURN] * 3
+    assert watch.floods.now[80].records == len(OLD)
