@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -68,8 +69,8 @@ class Steering(Protocol):
 
 @dataclass(frozen=True)
 class Seen:
-    """What a NIC's steering counted of one connection since it joined. last_seen: CLOCK_MONOTONIC, nanoseconds,
-    up to a tick of the kernel's old."""
+    """What a NIC's steering counted of one connection since it joined. last_seen: of its last frame, or when it joined;
+    CLOCK_MONOTONIC, nanoseconds, up to a tick of the kernel's old."""
 
     frames_in: int
     wire_bytes_in: int
@@ -117,7 +118,8 @@ class NicSteering:
 
     def joining(self, connection: Connection, next_hop: bytes) -> None:
         """next_hop: the 6-byte MAC its frames go to. Raises KernelError when the table is full."""
-        entry = _STEER.pack(Steer.BUS_IN | Steer.OUT, next_hop, 0, 0, 0, 0, 0, 0)
+        # As if a frame had come just now: who has just arrived is not the one that was silent the longest.
+        entry = _STEER.pack(Steer.BUS_IN | Steer.OUT, next_hop, 0, 0, 0, 0, time.monotonic_ns(), 0)
         self._offloads.put(key_of(connection), entry)
 
     def joined(self, connection: Connection) -> None:
