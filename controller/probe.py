@@ -5,7 +5,8 @@ An ARP request or neighbour solicitation, as Linux' arp_interval sends it, would
 member its own hash says, so the answer proves nothing about the wire that the question went by.
 
 Silence on all wires at once says nothing of wires: then the other end does not answer (its agent is being started
-anew), and everything stays as it is. A wire that was found dead must answer as often in a row to be alive again.
+anew), and everything stays as it is; when it answers again, all wires have as many rounds as ever. A wire that was found
+dead must answer as often in a row to be alive again.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Prober:
         self._answered: dict[int, int] = {}  # port with carrier -> the last round that it answered
         self._needed: dict[int, int] = {}  # port that is not alive -> answers in a row until it is
         self._in_a_row: dict[int, int] = {}
+        self._silent = 0  # the last round after which nobody had answered of late
         self._next: float | None = None
 
     def link(self, port: int, up: bool, now: float) -> None:
@@ -73,8 +75,9 @@ class Prober:
 
     def _judge(self) -> None:
         if max(self._answered.values()) < self.round - 1:
-            return  # nobody has answered of late
+            self._silent = self.round
+            return
         for port, last in self._answered.items():
-            if port in self.alive and self.round - last >= MOST_MISSED:
+            if port in self.alive and self.round - max(last, self._silent) >= MOST_MISSED:
                 self.alive.discard(port)
                 self._needed[port], self._in_a_row[port] = BACK_AFTER, 0

@@ -63,6 +63,25 @@ def test_an_end_that_answers_nobody_says_nothing_of_the_wires() -> None:
     assert wires.carrying(A) == [1, 3]
 
 
+def test_an_end_that_answers_again_need_not_answer_everywhere_at_the_same_time() -> None:
+    prober = Prober(PERIOD)
+    for port in (1, 2):
+        prober.link(port, True, 0.0)
+    for number in range(1, 10):
+        prober.tick(number * PERIOD)
+        for port in (1, 2):
+            if number == 1:
+                prober.answered(port, number)
+    prober.answered(1, 9)
+    prober.tick(10 * PERIOD)  # between the two answers
+    assert prober.alive == {1, 2}
+    prober.answered(2, 9)
+    for number in range(10, 15):
+        prober.answered(1, number)
+        prober.tick((number + 1) * PERIOD)
+    assert prober.alive == {1}
+
+
 def test_the_probe_sees_before_lacp_does_and_lacp_agrees() -> None:
     wires = up(3, ("active", "active"))
     wires.run(5)
