@@ -5,8 +5,8 @@ An ARP request or neighbour solicitation, as Linux' arp_interval sends it, would
 member its own hash says, so the answer proves nothing about the wire that the question went by.
 
 Silence on all wires at once says nothing of wires: then the other end does not answer (its agent is being started
-anew), and everything stays as it is; when it answers again, all wires have as many rounds as ever. A wire that was found
-dead must answer as often in a row to be alive again.
+anew), and everything stays as it is; when it answers again, all wires have as many rounds as ever. A wire that was
+found dead must answer as often in a row to be alive again.
 """
 
 from __future__ import annotations
