@@ -12,7 +12,11 @@ def test_there_are_some():
     assert {file.stem for file in FILES} >= {"link_failover", "rehash", "host_stack"}
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+LONG = sorted((LIBRARY.parent / "long").glob("*.yaml"))
+"""Those that take too long for the library."""
+
+
+@pytest.mark.parametrize("file", [*FILES, *LONG], ids=lambda file: file.stem)
 def test_right(file):
     scenario = load_file(file)
     assert scenario.scenario == file.stem
