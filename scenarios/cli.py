@@ -234,7 +234,7 @@ def _jobs(
             )
         if there.exists() and not ((there / "events.jsonl").exists() or (there.is_dir() and not any(there.iterdir()))):
             raise CallError(f"{_short(there)} holds something else than results; choose another --out")
-        jobs[name], files_of[name] = launcher.Job(case, tuple(overrides), there), file
+        jobs[name], files_of[name] = launcher.Job(case, there), file
     if folder.exists() and not folder.is_dir():
         raise CallError(f"{_short(folder)} is a file; --out names a folder")
     return list(jobs.values())

@@ -41,10 +41,9 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True)
 class Job:
-    """One case to run, what was overruled on the command line, and where its results go."""
+    """One case to run, and where its results go."""
 
     case: Case
-    overrides: tuple[str, ...]
     out: Path
     keep: str | None = None
     """What a person gets in the network when it fails: a shell (`cli`), a `pause`, or nothing."""

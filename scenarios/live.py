@@ -22,8 +22,6 @@ from topologies.model import Team, TopologyError
 REDRAW_S = 0.5
 MOST = 12
 """Records in the live table."""
-DONE_S = 60.0
-"""For the traffic of one `traffic`."""
 
 
 class Live:

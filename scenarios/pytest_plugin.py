@@ -82,7 +82,7 @@ class ScenarioItem(pytest.Item):
         out = self._out()
         if out.exists():  # of an earlier call, or of another file's scenario of this name
             pytest.fail(f"{out} exists; choose another --scenario-out", pytrace=False)
-        job = launcher.Job(self._case, tuple(self.config.getoption("scenario_set")), out, self._keep())
+        job = launcher.Job(self._case, out, self._keep())
         console = Console(job.scenario, sys.stdout, live=False)
         with launcher.Interruption() as interruption:
             result = launcher.run(job, self._surroundings(), console, interruption)

@@ -1,6 +1,6 @@
 """Runs one scenario inside its sandbox: bring up, traffic and timeline, finish, stop.
 
-    python -m scenarios.runner --scenario FILE --out DIR [--set KEY=VALUE ...]       (started by `launcher`)
+    python -m scenarios.runner --scenario FILE --out DIR       (started by `launcher`)
 
 Decides nothing about the verdict: everything that happens goes to events.jsonl. Exits 0 when it could write
 how the run ended, well or badly.
@@ -66,7 +66,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scenarios.runner")
     parser.add_argument("--scenario", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--keep", choices=(keep.CLI, keep.PAUSE), help="what a person gets when it fails")
     arguments = parser.parse_args()
     events = os.open(arguments.out / "events.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -75,7 +74,7 @@ def main() -> int:
     bench: Bench | None = None
     try:
         sandbox.enter()
-        bench = Bench(load_file(arguments.scenario, arguments.set), sandbox.RUN_DIR, arguments.out, emit)
+        bench = Bench(load_file(arguments.scenario), sandbox.RUN_DIR, arguments.out, emit)
         run(bench)
     except (RunError, TimelineError, LocalError, NetworkError, SandboxError, TopologyError) as error:
         emit("error", reason=_reason(bench, error) if bench else str(error))

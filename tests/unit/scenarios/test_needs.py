@@ -45,7 +45,7 @@ def test_a_scenario_without_its_programs_is_skipped(tmp_path, monkeypatch, stric
     monkeypatch.setenv(launcher.STRICT, strict)
     monkeypatch.setattr(launcher.Run, "_launch", None)  # nothing is started
     (case,) = cases(TEXT, "s.yaml")
-    job = launcher.Job(case, (), tmp_path / "out" / "s")
+    job = launcher.Job(case, tmp_path / "out" / "s")
     result = launcher.run(job, {"capabilities": {"missing": ["nginx"]}}, Unseen(), launcher.Interruption())
     assert result["verdict"] == verdict
     assert result["reason"] == "this machine lacks nginx; `teambed doctor` says how to get it"
