@@ -133,7 +133,7 @@ class Switch:
 
     def led(self, port: int, somewhere: bool, now: float = 0.0) -> list[Change]:
         """The switch that this member leads to can pass frames on to the LAG's own members, or no longer."""
-        self.nowhere ^= {port} & self.nowhere if somewhere else {port} - self.nowhere
+        self.nowhere = self.nowhere - {port} if somewhere else self.nowhere | {port}
         return self._settle(self._lag_of_port[port], now)
 
     def tick(self, now: float) -> list[Change]:
