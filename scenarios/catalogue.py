@@ -7,7 +7,7 @@ from scenarios.needs import needs_of
 from scenarios.schema import Scenario, Topic
 
 HEADS = {
-    "basics": "What it is: connections on NICs, with no fault",
+    "basics": "What it is: every kind of connection, on small and large teams",
     "offload": "When a connection goes to a NIC, and to which",
     "failover": "When links and adapters fail",
     "switch": "When the switch changes its mind",
