@@ -107,7 +107,10 @@ class Listener:
         else:
             app = (_LOCALHOST[":" in connection.src] if app[0] == "localhost" else app[0], app[1])
             family = socket.AF_INET6 if ":" in app[0] else socket.AF_INET
-        channel = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            channel = socket.socket(family, socket.SOCK_STREAM)
+        except OSError as error:  # the last free descriptor was the peer's
+            return error
         try:
             if not isinstance(app, str):
                 _speak_as(channel, connection)
