@@ -75,7 +75,10 @@ class Flow:
 
     def _take(self) -> bool:
         if self._pipe is None:
-            self._pipe = self._pipes.borrow()
+            try:
+                self._pipe = self._pipes.borrow()
+            except OSError as error:  # one connection less, not all
+                raise StreamBroken(f"relay: {error.strerror}") from None
         try:
             self._held = os.splice(self._source.fileno(), self._pipe[1], _CHUNK, flags=_FLAGS)
             self._ended = self._held == 0
@@ -100,6 +103,9 @@ class Flow:
             byte = self._source.recv(1)
         except BlockingIOError:  # announced, but not here yet
             return False
+        except OSError as error:  # a reset just now: the socket tells it once
+            self._return_pipe()
+            raise StreamBroken(f"{self._names[0]}: {error.strerror}") from None
         self.urgent = False
         self._held = os.write(self._pipe[1], byte)
         return self._held > 0

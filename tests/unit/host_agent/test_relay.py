@@ -3,6 +3,7 @@
 application --- channel [ relay ] tcp --- peer          socket pairs; TCP over loopback where a reset matters
 """
 
+import errno
 import os
 import random
 import socket
@@ -292,3 +293,34 @@ def test_no_urgent_byte_is_awaited_that_was_only_announced(bench: Bench) -> None
     bench.peer.sendall(b"plain")
     bench.settle()
     assert read(bench.application) == b"plain"
+
+
+def test_without_a_pipe_the_stream_breaks(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of one connection, not the engine of all."""
+
+    def none_left() -> tuple[int, int]:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    bench.peer.send(b"x")
+    with monkeypatch.context() as full:
+        full.setattr(bench.pipes, "borrow", none_left)
+        with pytest.raises(StreamBroken, match="relay: Too many open files"):
+            bench.relay.pump()
+
+
+class ResetMeanwhile:
+    """A socket that is reset between a look at its bytes and one at its urgent byte."""
+
+    def __init__(self, real: socket.socket):
+        self.fileno = real.fileno
+
+    def recv(self, _size: int) -> bytes:
+        raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+
+
+def test_a_reset_in_front_of_an_urgent_byte_breaks_the_stream(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("host_agent.relay.fcntl.ioctl", lambda *_: struct.pack("i", 1))
+    bench.relay.inward.urgent = True
+    bench.relay.inward._source = ResetMeanwhile(bench.tcp)  # type: ignore[assignment]
+    with pytest.raises(StreamBroken, match="peer: Connection reset by peer"):
+        bench.relay.pump()
