@@ -87,7 +87,10 @@ class Engine:
     # -- the conversation --------------------------------------------------------------------------------------------
 
     def _greet(self, _mask: int) -> None:
-        sock, _ = self._control.accept()
+        try:
+            sock, _ = self._control.accept()
+        except OSError:  # no descriptor is free: the agent waits until one is
+            return
         if self._link:
             self._hang_up()
         link = self._link = Link(sock)
