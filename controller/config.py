@@ -104,7 +104,7 @@ def _ways(items: list[dict[str, Any]], switches: dict[str, Switch]) -> list[Way]
                 continue
             if len(_list(beyond, where)) != len(lag["ports"]):
                 raise ConfigError(f"{where}: expected {len(lag['ports'])} switches, one for each port")
-            for port, to in zip(lag["ports"], beyond, strict=True):
+            for port, to in zip(lag["ports"], (_text(name, where) for name in beyond), strict=True):
                 if to not in switches or to == item["name"] or lag["name"] not in switches[to].lags:
                     raise ConfigError(f"{where}: {to!r} is no other switch with a LAG {lag['name']!r}")
                 ways.append(Way(item["name"], lag["name"], port, to))

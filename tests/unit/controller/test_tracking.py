@@ -176,6 +176,7 @@ def test_a_switch_that_was_not_met_yet_is_taken_for_good() -> None:
         (["s1", "s9"], "'s9' is no other switch with a LAG 'team0'"),
         (["s1", "core"], "'core' is no other switch"),
         ("s1", "expected a list"),
+        (["s1", ["s2"]], "beyond: expected a text"),
     ],
 )
 def test_what_leads_nowhere_is_refused(beyond: object, said: str) -> None:
