@@ -10,7 +10,7 @@ import pytest
 CONTROLLER = Path(__file__).parents[3] / "controller"
 PURE = (
     *("hashing", "policies", "rebalance", "lag", "pipeline", "holddown", "recover", "switch"),
-    *("lacpdu", "lacp", "probe", "aggregator", "lacp_text"),
+    *("lacpdu", "lacp", "probe", "aggregator", "lacp_text", "tracking"),
 )
 FORBIDDEN = {"ryu", "eventlet", "socket", "time", "os", "subprocess", "threading", "random"}
 
