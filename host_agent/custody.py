@@ -21,7 +21,7 @@ from host_agent.loop import Loop
 from host_agent.moves import Moves
 from host_agent.path_watch import PathWatch
 from host_agent.peer import EnginePeer
-from host_agent.policy import HOST, Chooser, Evidence, OnFault, Plan, Seen, Walk
+from host_agent.policy import HOST, Choice, Chooser, Evidence, OnFault, Plan, Seen, Walk
 from host_agent.records import Records, RecordsFull, Report, StaleRecord
 from host_agent.reload import Outcome
 from host_agent.team import TeamState
@@ -245,7 +245,10 @@ class Custody:
 
     def choose(self, connection: Connection) -> int | None:
         """A NIC for a connection that goes to any. None when no NIC is active."""
-        return self._chooser.pick(self._team.active, policy.load_of(self._records.all()), connection)
+        active = self._team.active
+        # Going through all records takes long, and with no NIC left every connection asks again and again.
+        matters = len(active) > 1 and self._config.choice is Choice.LEAST_LOADED
+        return self._chooser.pick(active, policy.load_of(self._records.all()) if matters else {}, connection)
 
     def _retry(self, connection: Connection) -> None:
         self._loop.after(policy.RETRY, partial(self.offload, connection, anew=True))

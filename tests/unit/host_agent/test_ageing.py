@@ -62,7 +62,7 @@ def test_a_closed_connection_lingers_for_its_last_segments(offloaded: bool) -> N
 
 
 def test_an_rst_that_its_owner_did_not_believe_costs_nothing() -> None:
-    """Marked as closing, but a NIC holds it: it ages like any other."""
+    """Whatever its record says of its end: while a NIC holds it, it ages like any other."""
     assert aged(quiet(9999, closing=True, offloaded=True), active=299) == "stay"
     assert aged(quiet(9999, closing=True, offloaded=True), active=300) == "upload"
 

@@ -112,6 +112,21 @@ def test_what_never_was_more_than_a_syn_is_not_remembered(case: Case) -> None:
     assert last.packets == 1
 
 
+@pytest.mark.parametrize(("links", "looks"), [(set(), 0), ({1}, 0), ({0, 1}, 1)])
+def test_the_records_are_gone_through_only_where_their_number_decides(
+    case: Case, monkeypatch: pytest.MonkeyPatch, links: set[int], looks: int
+) -> None:
+    """With no NIC left every connection asks again and again."""
+    seen: list[None] = []
+    every = case.records.all
+    monkeypatch.setattr(case.records, "all", lambda: (seen.append(None), every())[1])
+    case.team.links.clear()
+    case.team.links |= links
+    case.records.put(TWO, Record(0, offloaded=True))
+    assert case.custody.choose(ONE) == (1 if links else None)
+    assert len(seen) == looks
+
+
 def test_a_refused_offload_is_tried_again_later(case: Case) -> None:
     case.records.put(ONE, Record(1, packets=1))
     case.custody.accepted(ONE)
