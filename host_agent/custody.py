@@ -61,6 +61,7 @@ class Custody:
         self._chooser = Chooser(config.choice)
         self._room_after = 0.0
         self._unreset: set[Connection] = set()
+        self._requested: set[Connection] = set()
 
     # -- faults, returns, membership ---------------------------------------------------------------------------------
 
@@ -239,9 +240,21 @@ class Custody:
         if record is None or not record.offloaded or record.nic != nic or self.tracker.ended(connection):
             return
         if connection in self.moves:
-            self._loop.after(policy.RETRY, partial(self.requested, connection, nic, reason))
+            self._request_again(connection, nic, reason)
         else:
             self.moves.start(Plan(connection, nic, HOST, reason))
+
+    def _request_again(self, connection: Connection, nic: int, reason: str) -> None:
+        """A little later, and once: a NIC that is short of memory asks every second by itself."""
+        if connection in self._requested:
+            return
+
+        def again() -> None:
+            self._requested.discard(connection)
+            self.requested(connection, nic, reason)
+
+        self._requested.add(connection)
+        self._loop.after(policy.RETRY, again)
 
     def choose(self, connection: Connection) -> int | None:
         """A NIC for a connection that goes to any. None when no NIC is active."""
@@ -288,7 +301,7 @@ class Custody:
         elif plan.cause == "policy":
             self._retry(connection)
         elif plan.cause in REQUESTS:
-            self._loop.after(policy.RETRY, partial(self.requested, connection, plan.source, plan.cause))
+            self._request_again(connection, plan.source, plan.cause)
         elif plan.cause in ("link_down", "link_up"):
             self._loop.after(policy.RETRY, partial(self._rescue, connection))
 

@@ -154,6 +154,7 @@ def test_an_upload_that_a_nic_asks_for_is_tried_until_it_can_let_go(case: Case, 
     case.records.put(ONE, Record(1, offloaded=True, packets=1))
     case.custody.requested(ONE, 1, reason)
     case.refuse(case.begun[-1], "state")
+    case.refuse(case.begun[-1], "state")  # it has asked once more meanwhile
     ((seconds, again),) = case.loop.timers
     again()
     assert (seconds, case.begun) == (RETRY, [Plan(ONE, 1, HOST, reason)] * 2)
