@@ -360,15 +360,6 @@ def test_a_restarted_agent_believes_the_carrier() -> None:
     assert not host.standing(0).usable
 
 
-def test_also_one_that_was_gone_when_it_came() -> None:
-    """What it has inherited is no news of a link that comes up later."""
-    host = Lacp(HOST, 1, active=True, fast=True, inherited={0: UP})
-    host.carrier(0, False, 0)
-    host.carrier(0, True, 2)
-    assert not host.standing(0).usable
-    assert host.standing(0).state == "expired"
-
-
 # -- for people -------------------------------------------------------------------------------------------------------
 
 

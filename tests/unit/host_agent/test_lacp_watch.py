@@ -8,6 +8,7 @@ import pytest
 
 from host_agent import lacp_watch
 from host_agent.config import AgentConfig
+from host_agent.lacp import Lacp
 from host_agent.lacp_pdu import End, Lacpdu, Marker, State
 from host_agent.lacp_watch import Watch
 from tests.unit.host_agent.lacp_ends import HOST, SWITCH
@@ -102,3 +103,12 @@ def test_where_nothing_can_be_left_behind_it_goes_on(clock: Clock, tmp_path: Pat
     watch = a_watch(clock, tmp_path / "gone")
     watch.carrier(0, True)
     assert watch.unfit == {0: "lacp", 1: "lacp"}
+
+
+def test_a_link_that_was_gone_when_the_agent_came_inherits_nothing() -> None:
+    """Not even when it comes up later."""
+    host = Lacp(HOST, 1, active=True, fast=True, inherited={0: End(SWITCH, 1, 1, State(0x3F))})
+    host.carrier(0, False, 0)
+    host.carrier(0, True, 2)
+    assert not host.standing(0).usable
+    assert host.standing(0).state == "expired"
