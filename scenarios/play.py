@@ -12,6 +12,7 @@ from itertools import count
 
 from scenarios.bench import POLL_S, Bench
 from scenarios.conditions import Facts
+from scenarios.configs import agent_name
 from scenarios.deeds import Act, Deeds
 from scenarios.events import Event
 from scenarios.local import LocalError
@@ -128,10 +129,12 @@ class Play:
 
     def _look_up(self) -> dict[str, list[Event]]:
         """The records, or those last known while an agent is gone as part of the scenario."""
+        bench = self.bench
         try:
-            return self.bench.records()
+            return bench.records()
         except LocalError:
-            if self.bench.children.killed("agent") or not self.bench.seen("agent", "ready"):
+            agents = [agent_name(team, bench.topology) for team in bench.topology.teams]
+            if any(bench.children.killed(one) or not bench.seen(one, "ready") for one in agents):
                 return self._records
             raise
 

@@ -1,13 +1,17 @@
 """What each step does to the network, the processes and the agent, with a bench that only takes notes."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from scenarios import deeds, play
 from scenarios.known import Known
 from scenarios.load import load
+from scenarios.local import LocalError
 from scenarios.play import Play
 from scenarios.processes import RunError
 from scenarios.references import topology_of
+from topologies.shapes import SHAPES
 
 TEXT = """\
 scenario: s
@@ -192,3 +196,20 @@ def test_a_process_that_never_gets_ready_is_named(monkeypatch):
     bench.looked = -1_000_000
     with pytest.raises(RunError, match=r"agent was not ready again within 0.01 s"):
         bench.run()
+
+
+def test_an_agent_of_any_team_may_be_gone():
+    """What was known last serves, as long as it was the scenario that killed it."""
+
+    def gone():
+        raise LocalError("nobody answers")
+
+    bench = Bench("{at: 0s, do: link_down, nic: any}")
+    bench.topology = SHAPES["two_teams"](nics=1, clients=1)
+    bench.records, bench.seen = gone, lambda *_: True
+    play = Play(bench)
+    bench.children = SimpleNamespace(killed=lambda who: who == "agent-team1")
+    assert play._look_up() == {}
+    bench.children = SimpleNamespace(killed=lambda who: False)
+    with pytest.raises(LocalError):
+        play._look_up()
