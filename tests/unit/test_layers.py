@@ -53,6 +53,8 @@ PURE = (
     "host_agent.flood",
     "host_agent.limits",
     "host_agent.paths",
+    "host_agent.policy",
+    "host_agent.rebuild",
     "host_agent.statistics",
     "host_agent.team",
     "scenarios.configs",
