@@ -15,7 +15,8 @@ ECHO = """
 import selectors, socket, sys
 family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
 here = socket.socket(family, socket.SOCK_DGRAM)
-if sys.argv[2:] == ["listen"]:
+if sys.argv[2:]:  # a service's command is awaited at its TCP port
+    ready = socket.create_server(("127.0.0.1", int(sys.argv[2])))
     here.bind((sys.argv[1], 9000))
     while True:
         here.sendto(*here.recvfrom(65536))
@@ -31,8 +32,8 @@ about: Frames that are not TCP cross the team by every NIC in turn.
 network: {{nics: 3, clients: 2}}
 services:
   files: {{listen: 8080, app: builtin}}
-  echo4: {{listen: 9004, app: 127.0.0.1:9, command: {python} {echo} 10.0.0.1 listen}}
-  echo6: {{listen: 9006, app: 127.0.0.1:9, command: {python} {echo} fd00::1 listen}}
+  echo4: {{listen: 9004, app: 127.0.0.1:9004, command: {python} {echo} 10.0.0.1 9004}}
+  echo6: {{listen: 9006, app: 127.0.0.1:9006, command: {python} {echo} fd00::1 9006}}
 traffic:
   download: {{client: c2, service: files, receive: 1MB}}
 timeline:
