@@ -5,6 +5,7 @@ c1, c2 ── s1: OVS, standalone ── bond0 ═══ nic0 … nic2 ── se
 
 import json
 import os
+import re
 import subprocess
 import sys
 from functools import partial
@@ -45,6 +46,8 @@ class BondBench(Bench):
         for nic in self.topology.nics:
             self.await_event(nic.name, "active in its team")
         self.await_(lambda: len(self.enabled()) == len(ports), "all members of OVS's bond to be enabled")
+        # An end that has said three things within a second says the next one later.
+        self.await_(lambda: self.told() == len(ports), "Open vSwitch to hear that all of our members distribute")
         for name in self.scenario.services:
             self.await_event(f"app-{name}", "ready")
         for name in self.scenario.traffic:
@@ -58,6 +61,10 @@ class BondBench(Bench):
         shown = self.appctl("bond/show", "bond0").splitlines()
         lines = [line.split() for line in shown if line.startswith(("member ", "slave "))]
         return [words[1].rstrip(":").removeprefix("s1-") for words in lines if words[2] == "enabled"]
+
+    def told(self) -> int:
+        """Of how many members OVS has heard that our end distributes."""
+        return len(re.findall(r"partner state:[a-z ]* distributing", self.appctl("lacp/show", "bond0")))
 
     def ends(self) -> dict[str, Any]:
         """What both ends say."""
