@@ -294,18 +294,10 @@ class Holding:
         self.limits.check(context, len(self._connections), taken, fault=self.fault)
         self._make_way(connection)
         try:
-            tcp = repair.restore(context.resent() if resend else context)
-            if resend and not repair.covers(tcp, len(context.sent)):
-                repair.discard(tcp)
-                tcp, resend = repair.restore(context), False
-        except repair.CannotRestore as error:
-            raise Refused("kernel", str(error)) from None
-        try:
             self._steering.joining(connection, context.next_hop)
-            repair.resume(tcp, context.resent() if resend else context, probe=probe)
+            tcp = self._resumed(context, resend=resend, probe=probe)
         except (kernel.KernelError, repair.CannotRestore) as error:
             self._steering.left(connection)
-            repair.silence(tcp)
             raise Refused("kernel", str(error)) from None
         held = self.take(connection, tcp, socket.socket(fileno=channel))
         held.next_hop = context.next_hop
@@ -313,6 +305,20 @@ class Holding:
         held.relay.outward.done = context.app_ended
         held.relay.inward.done = context.peer_ended
         self._pump(held)
+
+    def _resumed(self, context: Context, *, resend: bool, probe: bool) -> socket.socket:
+        """Raises CannotRestore; no socket is left then."""
+        for attempt in (context.resent(), context) if resend else (context,):
+            tcp = repair.restore(attempt)
+            try:
+                repair.resume(tcp, attempt, probe=probe)
+            except repair.CannotRestore:
+                repair.silence(tcp)
+                raise
+            if attempt is context or repair.sent_again(tcp, context):
+                break
+            repair.silence(tcp)
+        return tcp
 
     def invalidate(self, connection: Connection) -> None:
         """Its context is lost on purpose. The network hears nothing of it; the application does."""

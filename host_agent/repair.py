@@ -64,6 +64,7 @@ UNSENT_LIMIT = 128 * 1024  # bytes
 _WINDOW = struct.Struct("=5I")
 _CHUNK = 128 * 1024
 _TOLD = 0.5  # seconds until a segment over the loopback counts as lost; it takes microseconds
+_GOES_OUT = 0.001  # seconds in which TCP's own pacing lets the next bytes go, if it is pacing that they wait for
 _TCP = socket.IPPROTO_TCP
 
 
@@ -269,11 +270,23 @@ def restore(c: Context) -> socket.socket:
     return s
 
 
-def covers(s: socket.socket, size: int) -> bool:
-    """Whether a socket just restored can send so many bytes at once. If not, they must be restored as sent: the peer
-    may have all of them, and Linux drops an acknowledgement of what was not sent yet, for ever."""
-    told = info(s)
-    return told.cwnd * told.snd_mss >= size
+def sent_again(s: socket.socket, c: Context) -> bool:
+    """Whether a socket just resumed from c.resent() has sent all that `c` had; awaits it while bytes go out.
+
+    If not, they must be restored as sent: the peer may have all of them, and Linux drops an acknowledgement of what was
+    not sent yet, for ever. The first window may be too small, or the wire's queue full: many connections that send again
+    at once fill it, and a segment that is dropped there was never sent (net/ipv4/tcp_output.c, tcp_write_xmit).
+    """
+    allowed = len(c.unsent) + (c.state.fin_out and not c.fin_sent)
+    waits, deadline = _count(s, SIOCOUTQNSD), time.monotonic() + _GOES_OUT
+    while waits > allowed:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.0001)
+        before, waits = waits, _count(s, SIOCOUTQNSD)
+        if waits < before:  # paced
+            deadline = time.monotonic() + _GOES_OUT
+    return True
 
 
 def resume(s: socket.socket, c: Context, *, probe: bool) -> None:

@@ -162,11 +162,19 @@ def test_what_lives_here_is_not_overwritten(world: World) -> None:
     finish(world)
 
 
-def test_more_in_flight_than_a_first_window_is_not_sent_again_at_once(world: World) -> None:
+@pytest.mark.parametrize(
+    ("narrow", "wide"),
+    [
+        ("ip route replace default dev tun0 initcwnd 2", "ip route replace default dev tun0 initcwnd 256"),
+        ("tc qdisc replace dev tun0 root pfifo limit 0", "tc qdisc del dev tun0 root"),
+    ],
+    ids=["first window", "full queue"],
+)
+def test_what_cannot_go_again_at_once_is_restored_as_sent(world: World, narrow: str, wide: str) -> None:
     """Linux would drop the acknowledgement of bytes that it has not sent yet, and wait for ever."""
     world.connect(socket.AF_INET)
     with world.spaces["nic0"].inside():
-        os.system("ip route replace default dev tun0 initcwnd 2")
+        assert os.system(narrow) == 0
     try:
         world.pass_in = False  # all is delivered, and no acknowledgement comes back
         world.app_end.to_send = 13_000
@@ -175,10 +183,10 @@ def test_more_in_flight_than_a_first_window_is_not_sent_again_at_once(world: Wor
         world.move("nic0", resend=True)
         assert len(peek(world).sent) == 13_000
         world.engines["nic0"].thaw(world.connection)
-        finish(world)
     finally:
         with world.spaces["nic0"].inside():
-            os.system("ip route replace default dev tun0 initcwnd 256")
+            os.system(wide)
+    finish(world)
 
 
 # -- ends -------------------------------------------------------------------------------------------------------------
