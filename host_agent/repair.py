@@ -274,8 +274,8 @@ def sent_again(s: socket.socket, c: Context) -> bool:
     """Whether a socket just resumed from c.resent() has sent all that `c` had; awaits it while bytes go out.
 
     If not, they must be restored as sent: the peer may have all of them, and Linux drops an acknowledgement of what was
-    not sent yet, for ever. The first window may be too small, or the wire's queue full: many connections that send again
-    at once fill it, and a segment that is dropped there was never sent (net/ipv4/tcp_output.c, tcp_write_xmit).
+    not sent yet, for ever. The first window may be too small, or the wire's queue full: many connections that send
+    again at once fill it, and a segment dropped there was never sent (net/ipv4/tcp_output.c, tcp_write_xmit).
     """
     allowed = len(c.unsent) + (c.state.fin_out and not c.fin_sent)
     waits, deadline = _count(s, SIOCOUTQNSD), time.monotonic() + _GOES_OUT

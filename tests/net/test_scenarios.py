@@ -56,7 +56,7 @@ def still_running(out: Path) -> list[str]:
 
 
 class Library:
-    """The scenarios that come along: those that the chosen tests ask for, run once, two at a time."""
+    """The scenarios that come along: those that the chosen tests ask for, run once, three at a time."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         self._folder, self._names = folder, names
@@ -65,7 +65,7 @@ class Library:
     def ran(self) -> subprocess.CompletedProcess[str]:
         """The call that ran them."""
         if self._done is None:
-            words = ["run", *self._names, "--jobs", "2", "--out", "out"]
+            words = ["run", *self._names, "--jobs", "3", "--out", "out"]
             self._done = teambed(*words, cwd=self._folder, timeout=LONGEST_S)
         return self._done
 

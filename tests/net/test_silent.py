@@ -42,14 +42,14 @@ def test_the_silenced_ones_are_right_and_lack_their_fault() -> None:
 
 @pytest.fixture(scope="module")
 def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Verdicts:
-    """The silenced scenarios that this session's tests are about run once, two at a time; a case's result."""
+    """The silenced scenarios that this session's tests are about run once, three at a time; a case's result."""
     folder = tmp_path_factory.mktemp("silent")
     for item in request.session.items:
         if item.path == Path(__file__) and hasattr(item, "callspec"):
             case = item.callspec.params["case"]
             (folder / f"{case}.yaml").write_text(CASES[case])
     out = folder / "out"
-    call = [TEAMBED, "run", folder, "--jobs", "2", "--out", out]
+    call = [TEAMBED, "run", folder, "--jobs", "3", "--out", out]
     subprocess.run(call, capture_output=True, text=True, timeout=LONGEST_S)
 
     def of(case: str) -> dict[str, Any]:
