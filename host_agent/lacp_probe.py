@@ -3,8 +3,9 @@
 Decides: which members the probe calls dead. Never touches: sockets, clocks; who calls round() keeps the time.
 
 All members are asked together, one round after the other. Three rounds without an answer mean death, but only while
-another member is answered: when none is, it is the switch that does not answer, and nothing is known of the wires. A
-dead member must answer three rounds in a row to be back. One that has just got its carrier must answer once.
+another member is answered: when none is, it is the switch that does not answer, and nothing is known of the wires; once
+it answers again, every member has as many rounds as ever. A dead member must answer three rounds in a row to be back.
+One that has just got its carrier must answer once.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ class Probe:
     def __init__(self, inherited: Iterable[int] = ()):
         self.alive: set[int] = set(inherited)
         self.number = 0
+        self._silent = 0  # the last round before which nobody had been answered of late
         self._up: set[int] = set()
         self._answered: dict[int, int] = {}  # the last round of each
         self._in_a_row: dict[int, int] = {}
@@ -38,9 +40,11 @@ class Probe:
     def round(self) -> list[int]:
         """Judges what was asked so far and begins a round of that `number`; gives the NICs to ask."""
         heard = {nic: self._answered[nic] for nic in self._up}
+        if max(heard.values(), default=0) < self.number - 1:
+            self._silent = self.number
         for nic in self._up & self.alive:
             others = max((last for other, last in heard.items() if other != nic), default=0)
-            if self.number - heard[nic] >= MISSED and others >= self.number - 1:
+            if self.number - max(heard[nic], self._silent) >= MISSED and others >= self.number - 1:
                 self.alive.discard(nic)
                 self._in_a_row[nic], self._wanted[nic] = 0, BACK
         self.number = self.number % 0xFFFFFFFF + 1

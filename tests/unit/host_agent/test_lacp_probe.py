@@ -48,7 +48,9 @@ def test_a_switch_that_answers_nobody_kills_nobody() -> None:
     rounds(one, 5, {0, 1, 2})
     rounds(one, 50, set())
     assert one.alive == {0, 1, 2}
-    rounds(one, 3, {0, 1})  # now it answers again: the third wire is what is dead
+    rounds(one, MISSED, {0, 1})  # now it answers again, and the third wire has as many rounds as ever
+    assert one.alive == {0, 1, 2}
+    rounds(one, 1, {0, 1})
     assert one.alive == {0, 1}
 
 
