@@ -21,6 +21,8 @@ from host_agent.emit import emit
 from host_agent.loop import Loop
 
 _BACKLOG = 4096
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_PAUSE = 0.1  # seconds until it looks again whether what was short is there
 _ANSWER_S = 1.0  # for the application's kernel to take a connection; a full backlog must not stop the engine for long
 _TRANSPARENT = {
     socket.AF_INET: (socket.IPPROTO_IP, 19),  # IP_TRANSPARENT
@@ -61,7 +63,7 @@ class Listener:
 
     def __init__(self, who: str, service: Service, addresses: list[str], loop: Loop, accepted: Accepted):
         """Raises OSError when the port is taken."""
-        self._who, self._service, self._accepted = who, service, accepted
+        self._who, self._service, self._loop, self._accepted = who, service, loop, accepted
         for address in addresses:
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
             listener = socket.socket(family, socket.SOCK_STREAM)
@@ -71,11 +73,10 @@ class Listener:
             listener.bind((address, service.port))
             listener.listen(_BACKLOG)
             listener.setblocking(False)
+            self._watch(listener)
 
-            def ready(_mask: int, listener: socket.socket = listener) -> None:
-                self._accept(listener)
-
-            loop.watch(listener.fileno(), ready)
+    def _watch(self, listener: socket.socket) -> None:
+        self._loop.watch(listener.fileno(), lambda _mask: self._accept(listener))
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -84,8 +85,11 @@ class Listener:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE):
-                    emit(self._who, "refused", reason="too many open descriptors; raise `ulimit -n`")
+                if error.errno in _SHORT:
+                    emit(self._who, "refused", reason=f"{error.strerror}; for descriptors raise `ulimit -n`")
+                    # The peer still waits, so the listener stays readable: without a pause this would be all we do.
+                    self._loop.unwatch(listener.fileno())
+                    self._loop.after(_PAUSE, lambda: self._watch(listener))
                     return
                 continue  # the peer gave up before it was accepted
             local = tcp.getsockname()

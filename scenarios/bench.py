@@ -6,7 +6,6 @@ together.
 
 import json
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -19,6 +18,7 @@ from typing import Any
 
 from scenarios import configs, local, sockets
 from scenarios.events import Emitter, Event, Tail
+from scenarios.files import Files
 from scenarios.known import Known
 from scenarios.measure import connection_of
 from scenarios.ports import Ports
@@ -44,6 +44,7 @@ class Bench:
         """Starts nothing yet. `out` holds events.jsonl and logs/."""
         self.scenario, self.run_dir, self.out, self.emit = scenario, run_dir, out, emit
         self.topology = topology_of(scenario)
+        self._files = Files(run_dir, out)
         self.network = Network(self.topology, run_dir)
         # Commands of a scenario find the programs of teambed's own environment, python first of all.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
@@ -142,10 +143,8 @@ class Bench:
             if service.app == "builtin":
                 argv = _python("scenarios.app", "--name", f"app-{name}", "--listen", apps[name])
             elif service.command is not None:
-                files = self.out / "files" / name
-                files.mkdir(parents=True)
-                run_dir, topology = str(self.run_dir), self.topology
-                argv = ["sh", "-c", configs.application(self.scenario, topology, name, run_dir, str(files))]
+                run_dir, files = str(self.run_dir), str(self._files.of(name))
+                argv = ["sh", "-c", configs.application(self.scenario, self.topology, name, run_dir, files)]
             else:
                 continue
             self.children.start(f"app-{name}", argv, self._in(self.topology.server))
@@ -154,10 +153,8 @@ class Bench:
         for name, traffic in self.scenario.traffic.items():
             asked = configs.asked(self.scenario, name)
             self.emit("traffic", traffic=name, client=traffic.client, service=traffic.service, **asked)
-            files = self.out / "files" / name
-            if traffic.command is not None:
-                files.mkdir(parents=True)
-            module, *words = configs.client(self.scenario, self.topology, name, _client(name), str(files))
+            files = str(self._files.of(name)) if traffic.command is not None else ""
+            module, *words = configs.client(self.scenario, self.topology, name, _client(name), files)
             self.children.start(_client(name), _python(module, *words), self._in(traffic.client), ends=True)
 
     def _start_captures(self) -> None:
@@ -369,11 +366,8 @@ class Bench:
 
         Raises RunError.
         """
-        files = self.out / "files"
-        files.mkdir(exist_ok=True)
-        self.children.start(
-            who, ["sh", "-c", f"exec 1>&2; cd {shlex.quote(str(files))}; {command}"], self._in(node), ends=True
-        )
+        argv = ["sh", "-c", f"exec 1>&2; cd {self._files.of()}; {command}"]
+        self.children.start(who, argv, self._in(node), ends=True)
 
     def down(self) -> None:
         """End every process, the agent first: it asks the engines for its last records. Never raises.

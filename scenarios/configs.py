@@ -6,7 +6,6 @@ default are left out.
 
 import json
 import re
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -236,7 +235,7 @@ def client(scenario: Scenario, topology: Topology, name: str, who: str, out: str
     words = ["--name", who, "--traffic", name, "--to", address]
     if traffic.command is not None:
         stands_for = {"server": server, "port": str(service.listen), "address": address, "out": out}
-        command = f"cd {shlex.quote(out)}; {filled(traffic.command, stands_for)}"
+        command = f"cd {out}; {filled(traffic.command, stands_for)}"
         words += ["--ports", *map(str, service.all_ports[1:])] if service.ports else []
         return ["scenarios.command", *words, "--command", command, "--limit", str(scenario.limit)]
     for key, value in asked(scenario, name).items():
