@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import selectors
+import signal
 import socket
 import struct
 import subprocess
@@ -19,6 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -197,6 +199,30 @@ class Census:
         network.black_hole(second.name)
         network.heal(second.name)
         yield "black hole healed"
+        bench.set_switch({"seed": 77})
+        yield "another hash"
+        if router := self.topology.router:
+            mac = network.change_router_mac()
+            self.others[-1].mac = mac
+            yield f"{router.name} with another MAC"
+        network.all_links_down()
+        self.hear({nic.name for nic in self.topology.nics})
+        network.all_links_up()
+        self.settle()
+        # The controller has decided; its word must have arrived at the switches.
+        bench.await_(self.forwarded, "the switch to forward to the team again")
+        yield "all links down and up"
+        bench.children.send(second.name, signal.SIGSTOP)
+        network.adapter_failure(second.name)
+        bench.kill(second.name)
+        bench.await_(partial(self.used, {second.name}), f"the switch to leave {second.name}")
+        yield "adapter gone"
+        network.adapter_replace(second.name)
+        bench.restart(second.name)
+        bench.await_event(second.name, "ready")
+        network.adapter_return(second.name)
+        self.settle()
+        yield "adapter back"
         if self.topology.uplinks:
             behind = {nic.name for nic in self.topology.nics if nic.switch == first.switch}
             for name in behind:
@@ -251,23 +277,23 @@ class Census:
 
     def settle(self, gone: set[str] = frozenset()) -> None:  # type: ignore[assignment]
         """Wait until agents and switches use all members but these."""
+        self.hear(gone)
+        self.bench.await_(partial(self.used, gone), f"members but {gone}")
+
+    def used(self, gone: set[str]) -> bool:
+        """Whether the switches use all members but these."""
         from scenarios import local
 
         topology = self.topology
         left = [nic for nic in topology.nics if nic.name not in gone]
-        self.hear(gone)
-
-        def used() -> bool:
-            for switch in topology.switches:
-                told = local.ask(self.bench.controller, {"do": "members", "switch": switch.name})["lags"]
-                for team in topology.teams:
-                    mine = [nic for nic in left if nic in team.nics]
-                    wanted = {port for nic in mine for name, port in topology.way_to(nic) if name == switch.name}
-                    if team.name in told and set(told[team.name]["active"]) != wanted:
-                        return False
-            return True
-
-        self.bench.await_(used, f"members but {gone}")
+        for switch in topology.switches:
+            told = local.ask(self.bench.controller, {"do": "members", "switch": switch.name})["lags"]
+            for team in topology.teams:
+                mine = [nic for nic in left if nic in team.nics]
+                wanted = {port for nic in mine for name, port in topology.way_to(nic) if name == switch.name}
+                if team.name in told and set(told[team.name]["active"]) != wanted:
+                    return False
+        return True
 
 
 def main(shape: str, nics: int) -> None:

@@ -27,6 +27,10 @@ def test_what_is_for_all_arrives_once(in_sandbox: Callable[..., Sandbox], shape:
         "link down",
         "link up",
         "black hole healed",
+        "another hash",
+        "all links down and up",
+        "adapter gone",
+        "adapter back",
         "controller restarted",
         "Open vSwitch restarted",
     } < faults

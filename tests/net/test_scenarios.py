@@ -278,3 +278,11 @@ def test_a_step_that_cannot_be_done_is_named(tmp_path: Path) -> None:
     done = teambed("run", "late.yaml", "--out", "out", cwd=tmp_path)
     assert done.returncode == 1
     assert "error: step 1 (link_down at 4s): no NIC carries `download`; it has ended" in done.stdout
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", sorted(file.stem for file in (ROOT / "scenarios" / "long").glob("*.yaml")))
+def test_a_long_scenario_passes(tmp_path: Path, name: str) -> None:
+    """Those that take too long for the library."""
+    done = teambed("run", ROOT / "scenarios" / "long" / f"{name}.yaml", "--out", "out", cwd=tmp_path, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -60,6 +60,7 @@ def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.mark.net
+@pytest.mark.long
 @pytest.mark.timeout(LONGEST_S + 60)
 @pytest.mark.parametrize("case", CASES)
 def test_a_silent_fault_is_noticed(results: Verdicts, case: str) -> None:
