@@ -16,6 +16,7 @@ from scenarios.configs import agent_name
 from scenarios.deeds import Act, Deeds
 from scenarios.events import Event
 from scenarios.local import LocalError
+from scenarios.measure import connection_of
 from scenarios.processes import RunError
 from scenarios.timeline import Timeline
 
@@ -114,7 +115,9 @@ class Play:
             nics=[nic.name for nic in bench.topology.nics],
             down=frozenset(self._deeds.down),
             carrying={
-                name: _busiest(records) for name, records in self._records.items() if records and name not in known.done
+                name: _busiest([one for one in records if connection_of(one) not in known.closed] or records)
+                for name, records in self._records.items()
+                if records and name not in known.done
             },
             connected=frozenset(all_there),
             offloaded=frozenset(name for name in all_there if offloaded.get(name, 0) >= counts[name]),

@@ -24,12 +24,14 @@ class Terminal:
             os.environ["TERM"] = "dumb"
             os.execv(TEAMBED, [str(TEAMBED), *map(str, words)])
         self.said = ""
+        self._ready = select.poll()  # unlike select(), for descriptors above 1023 too
+        self._ready.register(self._fd, select.POLLIN)
 
     def until(self, pattern: str, seconds: float = 60.0) -> str:
         """What was said up to the pattern, since the last call."""
         deadline = time.monotonic() + seconds
         while not (found := re.search(pattern, self.said)):
-            assert select.select([self._fd], [], [], max(0.0, deadline - time.monotonic()))[0], self.said
+            assert self._ready.poll(1000 * max(0.0, deadline - time.monotonic())), self.said
             try:
                 self.said += os.read(self._fd, 65536).decode(errors="replace")
             except OSError:
