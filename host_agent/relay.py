@@ -41,6 +41,12 @@ class Pipes:
     def give_back(self, pipe: tuple[int, int]) -> None:
         self._free.append(pipe)
 
+    def close(self) -> None:
+        """Closes those that nobody has borrowed."""
+        while self._free:
+            for end in self._free.pop():
+                os.close(end)
+
 
 class StreamBroken(Exception):
     """One side is gone for good; the text names side and reason."""

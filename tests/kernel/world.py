@@ -353,6 +353,8 @@ class World:
                 s.close()
             for engine in self.engines.values():
                 engine.invalidate(self.connection)
+        for engine in self.engines.values():
+            engine._pipes.close()
         for loop in self.loops.values():
             loop.epoll.close()
 

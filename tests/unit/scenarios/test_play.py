@@ -101,6 +101,18 @@ def test_links():
     ]
 
 
+def test_only_living_connections_are_carried() -> None:
+    bench = Bench("{at: 0s, do: link_down, nic: carrying(t)}")
+    ended, alive = ("10.0.0.11", 4, "10.0.0.1", 8080), ("10.0.0.11", 5, "10.0.0.1", 8080)
+    bench.known = Known({"t": [ended, alive]}, {ended, alive}, {ended})
+    other = RECORD | {"sport": 5, "nic": "nic2"}
+    bench.records = lambda: {"t": [RECORD | {"bytes": 10**6}, other]}
+    assert bench.run() == ["link_down nic2"]
+    bench = Bench("{at: 0s, do: link_down, nic: carrying(t)}")
+    bench.known.closed.add(ended)  # between two connections: where the last one was
+    assert bench.run() == ["link_down nic1"]
+
+
 def test_an_adapter_dies_with_its_engine_and_comes_back_behind_it():
     bench = Bench("{at: 0s, do: adapter_failure, nic: nic1}, {at: 0s, do: adapter_return, nic: last}")
     assert bench.run() == [
