@@ -18,6 +18,7 @@ from host_agent.steering import Steering
 from host_agent.tcp_info import STATES, info, memory, path_mtu, state
 
 ASK_AGAIN = 1.0  # seconds until the upload of a connection is asked for again
+BELIEVES = 0.01  # seconds in which TCP has heard of its path; it takes microseconds
 
 
 class Upkeep:
@@ -59,10 +60,15 @@ class Upkeep:
         held = self._live.get(connection)
         if held is None or held.frozen is not None:
             return False
-        before = path_mtu(held.tcp, connection)
+        if path_mtu(held.tcp, connection) <= mtu:
+            return False
         with suppress(OSError):
             segment.tell_too_big(connection, mtu, seq)
-        return path_mtu(held.tcp, connection) == mtu != before
+        # The message may be heard on another CPU, a moment later.
+        deadline = time.monotonic() + BELIEVES
+        while (known := path_mtu(held.tcp, connection)) != mtu and time.monotonic() < deadline:
+            time.sleep(0.0001)
+        return known == mtu
 
     # -- memory ------------------------------------------------------------------------------------------------------
 
