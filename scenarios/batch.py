@@ -66,7 +66,7 @@ class Batch:
             result = launcher.run(job, self.environment, console, self.interruption)
         finally:
             launcher.give_to_caller(job.out.parent)
-        console.result(result, events.read(job.out / "events.jsonl"), self._short(job.out))
+        console.result(result, events.read(job.out / "events.jsonl"), short(job.out, self.shown))
         return str(result["verdict"])
 
     def _block(self, one: launcher.Run) -> str:
@@ -77,7 +77,7 @@ class Batch:
         finally:
             launcher.give_to_caller(one.job.out.parent)
         console.start()
-        console.result(result, events.read(one.job.out / "events.jsonl"), self._short(one.job.out))
+        console.result(result, events.read(one.job.out / "events.jsonl"), short(one.job.out, self.shown))
         self._live("")
         self.out.write(text.getvalue())
         self.out.flush()
@@ -88,8 +88,10 @@ class Batch:
             self.out.write(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 1]}")
             self.out.flush()
 
-    def _short(self, path: Path) -> Path:
-        try:
-            return path.relative_to(self.shown)
-        except ValueError:
-            return path
+
+def short(path: Path, folder: Path) -> Path:
+    """Relative to the folder where that is shorter."""
+    try:
+        return path.relative_to(folder)
+    except ValueError:
+        return path

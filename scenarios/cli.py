@@ -320,11 +320,7 @@ def _doctor(_: argparse.Namespace) -> int:
 
 
 def _short(path: Path) -> Path:
-    """Relative to the current folder where that is shorter."""
-    try:
-        return path.relative_to(Path.cwd())
-    except ValueError:
-        return path
+    return batch.short(path, Path.cwd())
 
 
 if __name__ == "__main__":

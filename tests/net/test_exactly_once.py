@@ -1,11 +1,11 @@
 """Broadcast and multicast arrive exactly once, at teams and clients, on every shape and after every fault."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.net.test_network import said_by
 from topologies.sandbox import Sandbox
 
 pytestmark = pytest.mark.net
@@ -18,9 +18,7 @@ def test_what_is_for_all_arrives_once(in_sandbox: Callable[..., Sandbox], shape:
     """Counted with real frames; nothing comes back to its sender."""
     code = "sys.path.insert(0, sys.argv[1]); import census; census.main(sys.argv[2], int(sys.argv[3]))"
     one = in_sandbox(code, str(Path(__file__).parent), shape, str(SHAPES[shape]))
-    out, said = one.communicate(timeout=150)
-    assert one.returncode == 0, said.decode()
-    told = json.loads(out.splitlines()[-1])
+    told = said_by(one, 150)
     faults = {item["fault"] for item in told}
     assert {
         "none",

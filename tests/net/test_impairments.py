@@ -1,16 +1,13 @@
 """A black hole, loss, damage and a new rate, seen with real frames, each told by its number."""
 
-import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from topologies.sandbox import Sandbox
+from tests.net.test_network import Start, said_by
 
 pytestmark = pytest.mark.net
 
-Start = Callable[..., Sandbox]
 FRAMES = 4000
 
 START = f"""
@@ -66,11 +63,7 @@ for _ in range(40):
 
 def told(in_sandbox: Start, code: str, rate: str = "None") -> dict[str, Any]:
     """Runs code that prints one JSON document."""
-    one = in_sandbox("if True:\n" + START.replace("RATE", rate) + code)
-    out, said = one.communicate(timeout=60)
-    assert one.returncode == 0, said.decode()
-    answer: dict[str, Any] = json.loads(out.splitlines()[-1])
-    return answer
+    return said_by(in_sandbox("if True:\n" + START.replace("RATE", rate) + code))
 
 
 def test_a_black_hole_eats_one_direction_or_both_and_the_carrier_stays(in_sandbox: Start) -> None:

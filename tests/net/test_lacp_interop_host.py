@@ -1,6 +1,5 @@
 """The host's LACP against an independent implementation: Open vSwitch's own bond in place of the switch's side."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import pytest
 
 from scenarios.events import read
 from scenarios.measure import measure
-from tests.net.test_network import Start
+from tests.net.test_network import Start, said_by
 
 pytestmark = pytest.mark.net
 BENCH = Path(__file__).with_name("bondbench.py")
@@ -40,10 +39,7 @@ def interop(in_sandbox: Start, tmp_path: Path, mode: str, lacp: str, step: str) 
     one = in_sandbox(
         f"import runpy\nrunpy.run_path({str(BENCH)!r}, run_name='__main__')", str(file), str(tmp_path), mode
     )
-    out, said = one.communicate(timeout=90)
-    assert one.returncode == 0, said.decode()[-3000:]
-    answer: dict[str, Any] = json.loads(out.splitlines()[-1])
-    return answer
+    return said_by(one, 90)
 
 
 def theirs(shown: str) -> dict[str, tuple[str, str]]:

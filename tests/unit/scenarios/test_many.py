@@ -2,8 +2,6 @@
 
 import json
 import socket
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -12,34 +10,9 @@ import pytest
 
 from scenarios.stream import Stream
 from scenarios.transfer import Order, Transfer
+from tests.unit.scenarios.ends import client
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture
-def app(tmp_path):
-    """The built-in application at a port of loopback; yields where it listens and its events file."""
-    record = tmp_path / "events.jsonl"
-    with record.open("ab") as out:
-        argv = [sys.executable, "-m", "scenarios.app", "--name", "app", "--listen", "127.0.0.1:0"]
-        process = subprocess.Popen(argv, stdout=out, cwd=ROOT)
-    try:
-        deadline = time.monotonic() + 10
-        while b"ready" not in record.read_bytes():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        yield json.loads(record.read_text())["listen"], record
-    finally:
-        process.terminate()
-        assert process.wait(5) == 0
-
-
-def client(to: str, *words: str) -> list[dict]:
-    argv = [sys.executable, "-m", "scenarios.client", "--now", "--name", "c", "--traffic", "t", "--seed", "5"]
-    done = subprocess.run([*argv, "--to", to, *words], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert all(len(line) < 4096 for line in done.stdout.splitlines())
-    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def served(record: Path) -> list[dict]:

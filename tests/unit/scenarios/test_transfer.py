@@ -5,8 +5,6 @@ import json
 import selectors
 import socket
 import struct
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 
 from scenarios.stream import Stream
 from scenarios.transfer import Order, Transfer
+from tests.unit.scenarios.ends import client
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -133,45 +132,6 @@ def test_more_than_was_asked_for_is_noticed():
     b.close()
     thread.join(10)
     assert client.check.first_difference == 1000
-
-
-@pytest.fixture
-def app(tmp_path):
-    """The built-in application at a port of loopback; yields where it listens and its events file."""
-    record = tmp_path / "events.jsonl"
-    with record.open("ab") as out:
-        argv = [sys.executable, "-m", "scenarios.app", "--name", "app", "--listen", "127.0.0.1:0"]
-        process = subprocess.Popen(argv, stdout=out, cwd=ROOT)
-    try:
-        deadline = time.monotonic() + 10
-        while b"ready" not in record.read_bytes():
-            assert time.monotonic() < deadline
-            assert process.poll() is None
-            time.sleep(0.01)
-        yield json.loads(record.read_text())["listen"], record
-    finally:
-        process.terminate()
-        assert process.wait(5) == 0
-
-
-def client(to: str, *words: str) -> list[dict]:
-    argv = [
-        sys.executable,
-        "-m",
-        "scenarios.client",
-        "--now",
-        "--name",
-        "c",
-        "--traffic",
-        "t",
-        "--seed",
-        "5",
-        "--to",
-        to,
-    ]
-    done = subprocess.run([*argv, *words], cwd=ROOT, capture_output=True, text=True, timeout=30)
-    assert (done.returncode, done.stderr) == (0, "")
-    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def test_client_and_application(app):
