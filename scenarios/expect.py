@@ -17,20 +17,19 @@ and says so.
 import ast
 import difflib
 import operator
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
-from scenarios import units, vocabulary
+from scenarios import grammar, vocabulary
 from scenarios.aggregates import AGGREGATES, OF_NONE, OF_TRUTHS, NothingMeasuredError, brief, each, listed, maker
+from scenarios.grammar import ExpectationError
 from scenarios.vocabulary import Kind
 
 LONGEST = 300
 """Characters in one expectation; keeps the parser's recursion small."""
 
-_QUANTITY = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)([A-Za-z]\w*)")
 _ARITHMETIC: dict[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] = {
     ast.Add: ("+", operator.add),
     ast.Sub: ("-", operator.sub),
@@ -47,8 +46,8 @@ _COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
 }
 
 
-class ExpectationError(ValueError):
-    """An expectation that means nothing: one line for its author."""
+_TURNED: dict[type[ast.cmpop], type[ast.cmpop]] = {ast.Lt: ast.Gt, ast.LtE: ast.GtE, ast.Gt: ast.Lt, ast.GtE: ast.LtE}
+"""The comparison with its sides changed."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def parse(text: str, subjects: Subjects) -> Expectation:
     """Read one expectation about these subjects. Raises ExpectationError."""
     if len(text) > LONGEST:
         raise ExpectationError(f"longer than {LONGEST} characters; write it as several expectations")
-    tree = _tree(_numbers(text))
+    tree = grammar.parsed(text)
     names: dict[str, Named] = {}
     kind = _kind(tree, subjects, names)
     if kind != "truth":
@@ -117,61 +116,16 @@ def evaluate(expectation: Expectation, measurements: Mapping[str, Any]) -> Outco
     return Outcome(expectation.text, measured, "pass" if holds else "fail")
 
 
-def _numbers(text: str) -> str:
-    """Turn `2s`, `64KiB`, `150mbit` into `duration(2000)` and so on, which _kind and _value know."""
-
-    def plain(found: re.Match[str]) -> str:
-        written, unit = found.group(0), found.group(2)
-        for kind in (units.DURATION, units.SIZE, units.RATE):
-            if unit in kind.units:
-                # In the measurements' own units: milliseconds, bytes, Mbit/s.
-                scale = {"duration": 1000, "size": 1, "rate": 1}[kind.name]
-                value = kind.parse(written) * scale / (1_000_000 if kind is units.RATE else 1)
-                return f"{kind.name}({value})"
-        raise ExpectationError(f"`{unit}` in `{written}` is no unit; use s, ms, us, B, KiB, MB, kbit, mbit …")
-
-    if re.search(r"\b(duration|size|rate)\s*\(", text):
-        raise ExpectationError("write quantities as 2s, 64KiB, 150mbit")
-    return _QUANTITY.sub(plain, text)
-
-
-def _tree(text: str) -> ast.expr:
-    try:
-        return ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ExpectationError("not an expectation; write for example `1 <= download.reloads <= 2`") from None
-
-
-def _quantity(node: ast.expr) -> tuple[Kind, float] | None:
-    """The literal that _numbers wrote for a number with a unit."""
-    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) == 1):
-        return None
-    argument = node.args[0]
-    if isinstance(argument, ast.Constant) and node.func.id in ("duration", "size", "rate") and not node.keywords:
-        return node.func.id, float(argument.value)  # type: ignore[return-value, arg-type]
-    return None
-
-
-def _path(node: ast.expr) -> tuple[str, ...] | None:
-    """`a.b.c` → ("a", "b", "c"); None for anything else."""
-    if isinstance(node, ast.Name):
-        return (node.id,)
-    if isinstance(node, ast.Attribute):
-        head = _path(node.value)
-        return head and (*head, node.attr)
-    return None
-
-
 def _kind(node: ast.expr, subjects: Subjects, names: dict[str, Named], many: bool = False) -> Kind:
     """The kind of a tree's value, checking it on the way and collecting the measurements it names.
 
     `many`: inside an aggregate, where lists may stand.
     """
-    if quantity := _quantity(node):
-        return quantity[0]
-    if path := _path(node):
-        named, kind = _named(path, subjects, many)
-        names[".".join(path)] = named
+    if found := grammar.quantity(node):
+        return found[0]
+    if place := grammar.path(node):
+        named, kind = _named(place, subjects, many)
+        names[".".join(place)] = named
         return kind
     if isinstance(node, ast.Call):
         return _aggregate(node, subjects, names, many)
@@ -187,6 +141,7 @@ def _kind(node: ast.expr, subjects: Subjects, names: dict[str, Named], many: boo
         case ast.BoolOp(op=op, values=values):
             for value in values:
                 _only_truth(_kind(value, subjects, names, many), "and" if isinstance(op, ast.And) else "or")
+                _asks(value)
             return "truth"
         case ast.BinOp(op=op, left=left, right=right) if type(op) in _ARITHMETIC:
             return _combine(
@@ -196,6 +151,8 @@ def _kind(node: ast.expr, subjects: Subjects, names: dict[str, Named], many: boo
             kinds = [_kind(side, subjects, names, many) for side in (left, *comparators)]
             for one, other in pairwise(kinds):
                 _alike(one, other)
+            for sign, (one_side, other_side) in zip(ops, pairwise((left, *comparators)), strict=True):
+                _asks(ast.Compare(one_side, [sign], [other_side]))
             return "truth"
     raise ExpectationError(
         f"`{ast.unparse(node)}` is not part of the language,"
@@ -236,6 +193,37 @@ def _no_truth(kind: Kind, word: str) -> Kind:
     if kind == "truth":
         raise ExpectationError(f"`{word}` needs numbers, not true or false")
     return kind
+
+
+def _asks(node: ast.expr) -> None:
+    """What holds, or does not, whatever is measured asks for nothing. Raises ExpectationError."""
+    text = grammar.written(node)
+    if not grammar.measures(node):
+        raise ExpectationError(f"`{text}` measures nothing; leave it out, or name a measurement")
+    if not isinstance(node, ast.Compare) or len(node.ops) > 1:  # each part of a chain has been looked at
+        return
+    left, (op,), (right,) = node.left, node.ops, node.comparators
+    if ast.dump(left) == ast.dump(right):
+        raise ExpectationError(f"`{text}` compares it with itself, so it measures nothing; leave it out")
+    if grammar.path(right):  # written the other way round
+        left, right, op = right, left, _TURNED.get(type(op), type(op))()
+    bound = _bound(right)
+    if not grammar.path(left) or bound is None or bound > 0:
+        return
+    outcomes = {_COMPARISONS[type(op)](measured, bound) for measured in (0, 1)}
+    if len(outcomes) == 1:
+        how = "always holds" if outcomes == {True} else "never holds"
+        raise ExpectationError(f"`{text}` {how}, for nothing measured is below 0; leave it out")
+
+
+def _bound(node: ast.expr) -> float | None:
+    """A plain number, with a unit or not."""
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        below = _bound(node.operand)
+        return None if below is None else -below
+    if found := grammar.quantity(node):
+        return found[1]
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, int | float) else None
 
 
 def _alike(one: Kind, other: Kind) -> None:
@@ -357,10 +345,10 @@ def _look_up(path: tuple[str, ...], measurements: Mapping[str, Any]) -> object:
 
 def _value(node: ast.expr, measured: Mapping[str, Any]) -> Any:
     """The value of a tree that _kind accepted."""
-    if quantity := _quantity(node):
-        return quantity[1]
-    if path := _path(node):
-        return measured[".".join(path)]
+    if found := grammar.quantity(node):
+        return found[1]
+    if place := grammar.path(node):
+        return measured[".".join(place)]
     match node:
         case ast.Constant(value=value):
             return value

@@ -20,6 +20,9 @@ from scenarios import complain, matrix, references
 from scenarios.references import Complaint, Place
 from scenarios.schema import Scenario
 
+MOST = 20_000
+"""Values in one file: aliases of aliases soon make more of them than any machine can check."""
+
 
 class LoadError(Exception):
     """The scenario is wrong. `lines` holds one complaint each, ready to print."""
@@ -157,6 +160,7 @@ def _read(text: str, name: str) -> tuple[yaml.Node, Any]:
         root = loader.get_single_node()
         if root is None:
             raise LoadError([f"{name}:1: is empty; a scenario begins with `scenario: NAME`"])
+        _written_out(root, (), {})
         twice = _twice(root, ())
         if twice:
             raise LoadError([f"{name}:{line}: {show(place)}: is written twice" for line, place in twice])
@@ -182,11 +186,25 @@ def _yaml_reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _twice(node: yaml.Node, place: Place, above: frozenset[int] = frozenset()) -> list[tuple[int, Place]]:
+def _written_out(node: yaml.Node, place: Place, sizes: dict[int, int | None]) -> int:
+    """How many values a node is with every alias written out; each node is looked at once. Raises LoadError."""
+    if id(node) not in sizes:
+        sizes[id(node)] = None  # not known yet
+        below: Sequence[tuple[str | int, yaml.Node]] = ()
+        if isinstance(node, yaml.MappingNode):
+            below = [(key.value if isinstance(key, yaml.ScalarNode) else "?", value) for key, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            below = list(enumerate(node.value))
+        sizes[id(node)] = 1 + sum(_written_out(one, (*place, word), sizes) for word, one in below)
+    size = sizes[id(node)]
+    if size is None or size > MOST:
+        why = "contains itself" if size is None else f"is more than {MOST:,} values with its aliases written out"
+        raise LoadError([f"{node.start_mark.name}:{node.start_mark.line + 1}: {show(place)}: {why}"])
+    return size
+
+
+def _twice(node: yaml.Node, place: Place) -> list[tuple[int, Place]]:
     """Keys written twice in one mapping, which YAML's readers silently accept: (line, path)."""
-    if id(node) in above:
-        raise LoadError([f"{node.start_mark.name}:{node.start_mark.line + 1}: {show(place)}: contains itself"])
-    above |= {id(node)}
     found: list[tuple[int, Place]] = []
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
@@ -195,10 +213,10 @@ def _twice(node: yaml.Node, place: Place, above: frozenset[int] = frozenset()) -
             if word in seen:
                 found.append((key.start_mark.line + 1, (*place, word)))
             seen.add(word)
-            found += _twice(value, (*place, word), above)
+            found += _twice(value, (*place, word))
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            found += _twice(value, (*place, index), above)
+            found += _twice(value, (*place, index))
     return found
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from scenarios import aggregates, conditions, configs, expect, timeline
 from scenarios.expect import nearest
+from scenarios.grammar import ExpectationError
 from scenarios.schema import PLACEHOLDERS, Scenario
 from scenarios.steps import (
     PROCESSES,
@@ -75,7 +76,7 @@ def complaints(scenario: Scenario) -> list[Complaint]:
     for index, text in enumerate(scenario.expect):
         try:
             expect.parse(text, subjects)
-        except expect.ExpectationError as error:
+        except ExpectationError as error:
             found.append((("expect", index), str(error)))
     return found
 

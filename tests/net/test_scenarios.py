@@ -125,7 +125,7 @@ def test_every_scenario_passes(library: Library, name: str) -> None:
 def test_two_scenarios_in_one_call(tmp_path: Path) -> None:
     """A folder of files, their verdicts counted."""
     for name in ("one", "two"):
-        text = SHORT.replace("scenario: short", f"scenario: {name}").replace("EXPECTATION", "download.moves >= 0")
+        text = SHORT.replace("scenario: short", f"scenario: {name}").replace("EXPECTATION", "download.resets == 0")
         (tmp_path / f"{name}.yaml").write_text(text)
     done = teambed("run", tmp_path, "--out", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
@@ -185,7 +185,7 @@ def test_a_false_expectation_fails(tmp_path: Path) -> None:
     assert verdicts == ["pass", "fail"]
 
 
-LONG = SHORT.replace("2MB", "1GB").replace("EXPECTATION", "download.moves >= 0").replace(
+LONG = SHORT.replace("2MB", "1GB").replace("EXPECTATION", "download.resets == 0").replace(
     "services", "network: {rate: 50mbit}\nservices"
 )  # fmt: skip
 
@@ -272,7 +272,7 @@ def test_a_process_that_dies_is_named(tmp_path: Path) -> None:
 
 def test_a_step_that_cannot_be_done_is_named(tmp_path: Path) -> None:
     """A step after the connection's end: verdict error, and which step it was."""
-    text = SHORT.replace("EXPECTATION", "download.moves >= 0")
+    text = SHORT.replace("EXPECTATION", "download.resets == 0")
     text += "timeline: [{at: 4s, do: link_down, nic: carrying(download)}]\n"
     (tmp_path / "late.yaml").write_text(text)
     done = teambed("run", "late.yaml", "--out", "out", cwd=tmp_path)

@@ -22,6 +22,7 @@ PURE = (
     "complain",
     "timeline",
     "expect",
+    "grammar",
     "aggregates",
     *(f"measure.{noun}" for noun in ("__init__", "arrivals", "faults", "moves", "nics", "owners", "run", "stories")),
     "measure.switches",

@@ -211,6 +211,11 @@ def test_the_undamaged_one_is_right():
          "f.yaml:13: timeline[1].switch: `s7` is no switch of this network; there is s1"),
         ("do: link_up, nic: last", "do: syn_flood, client: c1, service: file",
          "f.yaml:13: timeline[1].service: `file` is no service of this scenario; did you mean `files`?"),
+        # expectations
+        ("download.longest_stall <= 2s", "download.resets >= 0",
+         "f.yaml:16: expect[1]: `download.resets >= 0` always holds, for nothing measured is below 0; leave it out"),
+        ("download.intact", "download.intact == download.intact",
+         "f.yaml:15: expect[0]: `download.intact == download.intact` compares it with itself, so it measures nothing; leave it out"),
         # YAML
         ("nics: 3", "nics: 3, nics: 4", "f.yaml:3: network.nics: is written twice"),
         ("captures: [c1]", "about: again", "f.yaml:10: about: is written twice"),
@@ -244,6 +249,21 @@ def test_all_mistakes_are_told_in_the_order_of_the_file():
 def test_what_is_no_scenario_at_all(text):
     (line,) = complaints(text)
     assert line.startswith("f.yaml:")
+
+
+@pytest.mark.parametrize(
+    ("word", "complaint"),
+    [
+        ("[{0}, {0}]", "f.yaml:26: e12: is more than 20,000 values with its aliases written out"),
+        ("{{<<: [{0}, {0}]}}", "f.yaml:26: e12.<<: is more than 20,000 values with its aliases written out"),
+        ("{{x: [1, *{1}]}}", "f.yaml:14: e0.x[1]: contains itself"),
+    ],
+    ids=["lists", "merged", "itself"],
+)
+def test_aliases_of_aliases_are_refused_where_they_grow_too_many(word, complaint):
+    """However many they would be, at once."""
+    laughs = [f"e{n}: &e{n} " + word.format(f"*e{n - 1}" if n else "{x: 1}", f"e{n}") for n in range(60)]
+    assert complaints(GOOD.replace("expect:", "\n".join(laughs) + "\nexpect:")) == [complaint]
 
 
 def test_what_a_key_holds_never_breaks_the_line():
