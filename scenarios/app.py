@@ -13,9 +13,11 @@ import selectors
 import signal
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from scenarios.counts import said
 from scenarios.driver import Driver
 from scenarios.events import Emitter
 from scenarios.tally import TOGETHER_S, Ends, Progress
@@ -113,12 +115,22 @@ class App:
         self._driver.add(transfer, lambda over: self._over(traffic, over))
 
     def _over(self, traffic: Traffic, transfer: Transfer) -> None:
+        if transfer.sock.family != socket.AF_UNIX:
+            self._closed(transfer.sock)
         transfer.sock.close()
         traffic.ends.add(transfer)
         if traffic.ends.connections >= traffic.count:
             traffic.told = True
             traffic.progress.tell()
             self._emit("served", traffic=traffic.name, **traffic.ends.facts())
+
+    def _closed(self, sock: socket.socket) -> None:
+        """Without a relay in front, the server's end of the connection is this socket: what an engine tells else."""
+        with suppress(OSError):  # it was reset
+            near, far = sock.getsockname(), sock.getpeername()
+            (src, sport), (dst, dport) = ((end[0].removeprefix("::ffff:"), end[1]) for end in (far, near))
+            retransmits = said(sock)["retransmits"]
+            self._emit("closed", src=src, sport=sport, dst=dst, dport=dport, retransmits=retransmits)
 
 
 def read_header(sock: socket.socket) -> dict[str, Any] | None:
@@ -162,6 +174,8 @@ def listen(where: str) -> socket.socket:
     if where.startswith("/"):
         return socket.create_server(where, family=socket.AF_UNIX, backlog=4096)
     host, _, port = where.rpartition(":")
+    if host == "[::]":  # IPv4 as well
+        return socket.create_server(("", int(port)), family=socket.AF_INET6, dualstack_ipv6=True, backlog=4096)
     return socket.create_server((host, int(port)), backlog=4096)
 
 

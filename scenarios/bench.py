@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from scenarios import configs, local, sockets
+from scenarios.drivers import switch_lacp
 from scenarios.events import Emitter, Event, Tail
 from scenarios.files import Files
 from scenarios.known import Known
@@ -33,8 +34,6 @@ CONTROLLER = ("127.0.0.1", 6653)
 DEADLINE_S = 20.0
 """For each thing that is awaited while the bench comes up; all of it takes 1 to 2 s on a quiet machine."""
 POLL_S = 0.002
-SNAPLEN = 128
-"""Bytes of each frame in a capture: all headers, no payload."""
 
 
 class Bench:
@@ -61,7 +60,8 @@ class Bench:
         """Bring everything up; clients wait for `start_traffic`. Raises RunError and topologies' errors."""
         self.emit("topology", **configs.described(self.topology))
         here = partial(subprocess.Popen, stdin=subprocess.DEVNULL, start_new_session=True)
-        self.children.start("bpf", _python("host_agent.bpf.build"), here, ends=True)
+        if not self.topology.bond:
+            self.children.start("bpf", _python("host_agent.bpf.build"), here, ends=True)
         self.children.start("controller", _python("controller", "--config", self._controller_config()), here)
         OpenVSwitch(self.run_dir).start()
         self.network.start()
@@ -69,20 +69,16 @@ class Bench:
         self._start_applications()
         self._start_captures()
         self._start_clients()
-        self.await_(lambda: not self.children.running("bpf"), "the BPF programs to be built")
-        self._start_engines()
+        if not self.topology.bond:
+            self.await_(lambda: not self.children.running("bpf"), "the BPF programs to be built")
+            self._start_engines()
         self.await_event("controller", "listening")
         self.network.connect_controller(*CONTROLLER)
-        for who in self._engines():
-            self.await_event(who, "ready")
-        self._start_agents()
-        for team in self.topology.teams:
-            self.await_event(configs.agent_name(team, self.topology), "ready")
+        if not self.topology.bond:
+            self._bring_up_teams()
         self.await_(self.switches_ready, "all switches to have their flows")
-        for nic in self.topology.nics:
-            if nic.name not in self.scenario.network.swapped:
-                self.await_event(nic.name, "active in its team")
-        if self.scenario.network.lacp != "off" or self.scenario.network.probe is not None:
+        self.await_(self.network.bond_ready, "all members of the server's bond to be enabled")
+        if switch_lacp(self.scenario) != "off" or self.scenario.network.probe is not None:
             self.await_(self._all_members_active, "all members of the team to be used by the switch")
         for name, service in self.scenario.services.items():
             if service.app == "builtin":
@@ -96,6 +92,16 @@ class Bench:
         for name in self.scenario.traffic:
             self.await_event(_client(name), "ready")
         self._ports = Ports({nic.switch_port for nic in self.topology.nics})
+
+    def _bring_up_teams(self) -> None:
+        for who in self._engines():
+            self.await_event(who, "ready")
+        self._start_agents()
+        for team in self.topology.teams:
+            self.await_event(configs.agent_name(team, self.topology), "ready")
+        for nic in self.topology.nics:
+            if nic.name not in self.scenario.network.swapped:
+                self.await_event(nic.name, "active in its team")
 
     def _all_members_active(self) -> bool:
         self.look()
@@ -161,12 +167,8 @@ class Bench:
         for name in self.scenario.captures:
             folder = self.out / "captures"
             folder.mkdir(exist_ok=True)
-            node, interface = configs.links(self.topology)[name]
-            words = ["-i", interface, "-w", str(folder / f"{name}.pcap")]
-            # A capture that lacks frames proves nothing: a large buffer, and no waiting for a block of the
-            # ring to fill, which would lose the last second at the end.
-            words += ["-s", str(SNAPLEN), "-B", "32768", "-U", "--immediate-mode", "-n", "-Z", "root"]
-            self.children.start(f"capture-{name}", ["tcpdump", *words], self._in(node))
+            node, words = configs.capture(self.topology, name, str(folder))
+            self.children.start(f"capture-{name}", words, self._in(node))
 
     def _controller_config(self) -> str:
         listen = f"{CONTROLLER[0]}:{CONTROLLER[1]}"
@@ -205,6 +207,11 @@ class Bench:
         self.look_at_ports()
         return events
 
+    def busiest_nic(self) -> str | None:
+        """The NIC whose wire has carried the most bytes of late."""
+        port = self._ports.busiest if self._ports else None
+        return next((nic.name for nic in self.topology.nics if nic.switch_port == port), None)
+
     def look_at_ports(self, *, at_once: bool = False) -> None:
         """Tell what has passed the switch's ports to the NICs, from the end of `up` on."""
         if self._ports and (changed := self._ports.look(time.monotonic(), at_once=at_once)):
@@ -232,7 +239,9 @@ class Bench:
         )
 
     def all_records(self) -> list[Event]:
-        """The records of all agents. Raises LocalError."""
+        """The records of all agents; there is none where another team than ours is. Raises LocalError."""
+        if self.topology.bond:
+            return []
         return [
             record
             for team in self.topology.teams
@@ -355,10 +364,8 @@ class Bench:
 
     def start_flood(self, who: str, client: str, service: str, rate: float, seconds: float) -> None:
         """SYNs from that client to that service. Raises RunError."""
-        asked = self.scenario.services[service]
-        team = next(team for team in self.topology.teams if team.name == asked.team)
-        words = ["--name", who, "--to", f"{team.ip4}:{asked.listen}", "--seed", str(self.scenario.seed)]
-        argv = _python("scenarios.flood", *words, "--rate", str(rate), "--seconds", str(seconds))
+        words = configs.flood(self.scenario, self.topology, service)
+        argv = _python("scenarios.flood", "--name", who, *words, "--rate", str(rate), "--seconds", str(seconds))
         self.children.start(who, argv, self._in(client), ends=True)
 
     def start_command(self, who: str, node: str, command: str) -> None:
@@ -379,8 +386,8 @@ class Bench:
         killed += self.children.stop(agents) + self.children.stop()
         for who in killed:
             self.emit("killed", process=who, reason="it did not end within its time after SIGTERM")
-        for log in (self.run_dir / "ovs").glob("*.log"):
-            shutil.copy(log, self.out / "logs" / log.name)
+        for log in self.run_dir.glob("*ovs/*.log"):
+            shutil.copy(log, self.out / "logs" / (log.parent.name.removesuffix("ovs") + log.name))
 
 
 def _client(traffic: str) -> str:

@@ -14,13 +14,13 @@ import os
 import selectors
 import signal
 import socket
-import struct
 import sys
 import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from scenarios.counts import said
 from scenarios.driver import Driver
 from scenarios.events import Emitter
 from scenarios.resets import Address, ResetCounter, pair
@@ -29,34 +29,7 @@ from scenarios.tally import PORTS, TOGETHER_S, Each, Ends, Progress
 from scenarios.transfer import Order, Transfer, errno_name
 
 LINGER_S = 0.2
-TCP_INFO_TOTAL_RETRANS, TCP_INFO_RCV_OOOPACK = 100, 224
-"""Offsets of tcpi_total_retrans and tcpi_rcv_ooopack in struct tcp_info (linux/tcp.h), u32 both."""
-SO_MEMINFO, SK_MEMINFO_DROPS = 55, 4 * 8
-"""asm-generic/socket.h, and an offset in what it gives (linux/sock_diag.h)."""
 COUNTS = ("retransmits", "out_of_order", "duplicates")
-
-
-def said(sock: socket.socket) -> dict[str, int | None]:
-    """What the kernel counted over the connection's life at this end; None for what it does not say."""
-    info = _option(sock, socket.IPPROTO_TCP, socket.TCP_INFO)
-    memory = _option(sock, socket.SOL_SOCKET, SO_MEMINFO)
-    return {
-        "retransmits": _number(info, TCP_INFO_TOTAL_RETRANS),
-        "out_of_order": _number(info, TCP_INFO_RCV_OOOPACK),
-        # What TCP throws away has nothing new for it: it fits the window, for the peer keeps to that.
-        "duplicates": _number(memory, SK_MEMINFO_DROPS),
-    }
-
-
-def _option(sock: socket.socket, level: int, name: int) -> bytes:
-    try:
-        return sock.getsockopt(level, name, 256)
-    except OSError:
-        return b""
-
-
-def _number(data: bytes, offset: int) -> int | None:
-    return int(struct.unpack_from("=I", data, offset)[0]) if len(data) >= offset + 4 else None
 
 
 class Client:

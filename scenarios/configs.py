@@ -9,9 +9,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from scenarios.drivers import has_lag, switch_lacp
 from scenarios.schema import Distribution, OffloadAfter, Scenario, Traffic
 from scenarios.sizes import Size, total
 from topologies.model import Switch, Team, Topology
+
+SNAPLEN = 128
+"""Bytes of each frame in a capture: all headers, no payload."""
 
 Document = dict[str, Any]
 
@@ -35,6 +39,7 @@ def described(topology: Topology) -> dict[str, Any]:
         "clients": {client.name: client.switch for client in topology.clients},
         "uplinks": {uplink.switch: uplink.core for uplink in topology.uplinks},
         "router": {topology.router.name: topology.router.switch} if topology.router else {},
+        "driver": topology.bond.driver if topology.bond else "offload",
         "rate_bps": topology.rate_bps,
     }
 
@@ -42,11 +47,27 @@ def described(topology: Topology) -> dict[str, Any]:
 def links(topology: Topology) -> dict[str, tuple[str, str]]:
     """The links that can be captured, by name → node and interface: clients', NICs' wires, those between switches."""
     found = {client.name: (client.name, client.interface) for client in topology.clients}
-    found |= {nic.name: (nic.name, nic.wire) for nic in topology.nics}
+    found |= {nic.name: topology.wire_end(nic) for nic in topology.nics}
     if topology.router:
         found[topology.router.name] = (topology.router.name, topology.router.interface)
     ports = [port for uplink in topology.uplinks for port in uplink.ports]
     return found | {port.device: (port.switch, port.device) for port in ports if port.switch != topology.switch.name}
+
+
+def capture(topology: Topology, link: str, folder: str) -> tuple[str, list[str]]:
+    """The node where a link is captured, and the command that does it."""
+    node, interface = links(topology)[link]
+    # A capture that lacks frames proves nothing: a large buffer, and no waiting for a block of the ring to fill, which
+    # would lose the last second at the end.
+    words = ["-s", str(SNAPLEN), "-B", "32768", "-U", "--immediate-mode", "-n", "-Z", "root"]
+    return node, ["tcpdump", "-i", interface, "-w", f"{folder}/{link}.pcap", *words]
+
+
+def flood(scenario: Scenario, topology: Topology, service: str) -> list[str]:
+    """The words after `scenarios.flood --name NAME` that say where it goes."""
+    asked = scenario.services[service]
+    team = next(team for team in topology.teams if team.name == asked.team)
+    return ["--to", f"{team.ip4}:{asked.listen}", "--seed", str(scenario.seed)]
 
 
 def controller(scenario: Scenario, topology: Topology, listen: str, socket: str) -> Document:
@@ -64,7 +85,8 @@ def _switch(scenario: Scenario, topology: Topology, switch: Switch) -> Document:
         ports = [topology.nic(wrong.get(nic.name, nic.name)).port_no for nic in there]
         # Switches that share a team's members are one LACP system to it.
         shared = {"system": topology.switch.mac, "key": 1} if len(ports) not in (0, len(team.nics)) else {}
-        lags += [{"name": team.name, "ports": ports, **lag_settings(scenario), **shared}] if ports else []
+        if ports and has_lag(scenario):
+            lags.append({"name": team.name, "ports": ports, **lag_settings(scenario), **shared})
     if ups := [uplink for uplink in topology.uplinks if uplink.core == switch.name]:
         ports, beyond = [one.core_port_no for one in ups], [one.switch for one in ups]
         lags.append({"name": topology.team.name, "ports": ports, "beyond": beyond})
@@ -84,7 +106,7 @@ def lag_settings(scenario: Scenario) -> Document:
     """What the switch does on the links to a team, besides the hash."""
     network = scenario.network
     settings = {
-        "lacp": (network.lacp, "off"),
+        "lacp": (switch_lacp(scenario), "off"),
         "lacp_rate": (network.lacp_rate, "fast"),
         "min_links": (network.min_links, 1),
         "probe_s": (network.probe, None),
@@ -177,8 +199,13 @@ def applications(scenario: Scenario, run_dir: str) -> dict[str, str]:
 
     The built-in one has a Unix socket, so that the server's TCP counts the team's segments only.
     """
+    bonded = scenario.team.driver != "offload"  # then it is the server's own TCP that clients reach
     return {
-        name: f"{run_dir}/app-{name}.sock" if service.app == "builtin" else service.app
+        name: service.app
+        if service.app != "builtin"
+        else f"[::]:{service.listen}"
+        if bonded
+        else f"{run_dir}/app-{name}.sock"
         for name, service in scenario.services.items()
     }
 

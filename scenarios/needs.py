@@ -16,6 +16,8 @@ def needs_of(scenario: Scenario) -> list[str]:
         found["tcpdump"] = None
     if any(isinstance(step, Impair) and (step.delay or step.jitter) for step in scenario.timeline):
         found["netem"] = None
+    if scenario.team.driver == "linux_bonding":
+        found["bonding"] = None
     return list(found)
 
 

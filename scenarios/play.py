@@ -114,11 +114,7 @@ class Play:
         return Facts(
             nics=[nic.name for nic in bench.topology.nics],
             down=frozenset(self._deeds.down),
-            carrying={
-                name: _busiest([one for one in records if connection_of(one) not in known.closed] or records)
-                for name, records in self._records.items()
-                if records and name not in known.done
-            },
+            carrying=self._carrying(),
             connected=frozenset(all_there),
             offloaded=frozenset(name for name in all_there if offloaded.get(name, 0) >= counts[name]),
             uploaded=frozenset(name for name in ever if not offloaded.get(name)),
@@ -129,6 +125,18 @@ class Play:
             sent=dict(known.sent),
             links=dict(known.links),
         )
+
+    def _carrying(self) -> dict[str, str]:
+        """By traffic: of our team the records tell; of another one nobody knows, but which wire is the busiest."""
+        bench, known = self.bench, self.bench.known
+        if bench.topology.bond:
+            busiest = bench.busiest_nic()
+            return {name: busiest for name in known.connections if busiest and name not in known.done}
+        return {
+            name: _busiest([one for one in records if connection_of(one) not in known.closed] or records)
+            for name, records in self._records.items()
+            if records and name not in known.done
+        }
 
     def _look_up(self) -> dict[str, list[Event]]:
         """The records, or those last known while an agent is gone as part of the scenario."""

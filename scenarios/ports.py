@@ -24,6 +24,8 @@ class Ports:
         self._due, self._read = 0.0, 0.0
         self.over = 0.0
         """Seconds between the last reading and the one before."""
+        self.busiest: str | None = None
+        """Whose bytes have grown the most between these two, both ways; None: nobody's."""
 
     def look(self, now: float, *, at_once: bool = False) -> dict[str, Counts]:
         """The counters that have changed since the last reading; none when it is not time to read yet."""
@@ -33,6 +35,12 @@ class Ports:
         self.over, self._read = now - (self._read or now), now
         found = parse(self._devices.read_text(), self._names)
         changed = {name: counts for name, counts in found.items() if counts != self._known.get(name)}
+        grown = {
+            name: sum(counts[::2]) - sum(self._known[name][::2])
+            for name, counts in changed.items()
+            if name in self._known
+        }
+        self.busiest = max(grown, key=grown.__getitem__, default=None)
         self._known |= changed
         return changed
 

@@ -7,8 +7,9 @@ import difflib
 import keyword
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from scenarios import aggregates, conditions, configs, expect, timeline
+from scenarios import aggregates, conditions, configs, drivers, expect, timeline
 from scenarios.expect import nearest
 from scenarios.grammar import ExpectationError
 from scenarios.schema import PLACEHOLDERS, Scenario
@@ -41,7 +42,8 @@ RESERVED = ("run", *aggregates.AGGREGATES)
 def topology_of(scenario: Scenario) -> Topology:
     """The network the scenario asks for. Raises TopologyError."""
     network = scenario.network
-    return SHAPES[network.shape](nics=network.nics, clients=network.clients, rate_bps=network.rate, rates=network.rates)
+    made = SHAPES[network.shape](nics=network.nics, clients=network.clients, rate_bps=network.rate, rates=network.rates)
+    return replace(made, bond=drivers.bond_of(scenario))
 
 
 def subjects_of(scenario: Scenario) -> dict[str, str]:
@@ -64,6 +66,7 @@ def complaints(scenario: Scenario) -> list[Complaint]:
     found: list[Complaint] = []
     found += _team(scenario, nics)
     found += _lacp(scenario, [nic.name for nic in topology.nics])
+    found += drivers.complaints(scenario)
     found += _services(scenario, [team.name for team in topology.teams])
     found += _traffic(scenario, clients, [*(nic.name for nic in topology.nics), *switches])
     links = list(configs.links(topology))
@@ -75,7 +78,8 @@ def complaints(scenario: Scenario) -> list[Complaint]:
     subjects = subjects_of(scenario)
     for index, text in enumerate(scenario.expect):
         try:
-            expect.parse(text, subjects)
+            if reason := drivers.measurable(scenario.team.driver, expect.parse(text, subjects), subjects):
+                found.append((("expect", index), reason))
         except ExpectationError as error:
             found.append((("expect", index), str(error)))
     return found
@@ -83,6 +87,8 @@ def complaints(scenario: Scenario) -> list[Complaint]:
 
 def _place_of_topology(reason: str) -> Place:
     """The key of `network` that a topology's complaint is about, as far as its words tell."""
+    if reason.startswith("another team"):
+        return ("network", "shape")
     if reason.startswith("no NIC"):
         return ("network", "rates")
     for key in ("nics", "clients", "rate"):

@@ -93,6 +93,8 @@ Feature = Literal["ipv4", "ipv6", "timestamps", "sack"]
 class Team(Strict):
     """When connections go to the NICs, and what happens to them when a link fails."""
 
+    driver: Literal["offload", "ovs_active_backup", "ovs_balance_tcp", "linux_bonding"] = "offload"
+    """Who makes a team of the NICs: ours, with all other keys; or another one, to compare with: docs/other-teams.md."""
     offload: Offload = OffloadAfter.model_construct(after=65536)
     """When a connection goes to a NIC: `{after: 64KiB}`, `{after: 500ms}`, `at_once`, `never`."""
     on_fault: Literal["reload", "upload", "on_first_packet"] = "reload"
@@ -259,7 +261,7 @@ def _listed(keys: list[str]) -> str:
 Topic = Literal[
     "basics", "offload", "failover", "switch", "lacp", "links", "shapes", "agent", "limits", "applications", "other"
 ]
-Need = Literal["curl", "iperf3", "netem", "nginx", "ovs_kernel", "tcpdump"]
+Need = Literal["bonding", "curl", "iperf3", "netem", "nginx", "ovs_kernel", "tcpdump"]
 
 
 class Scenario(Strict):

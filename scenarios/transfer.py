@@ -22,8 +22,8 @@ PROGRESS_S = 0.02
 STALLED_S = 0.2
 """Between two reports while none do."""
 PIECE_S = 0.1
-"""A paced sender sends what its pace allows in this time, at once."""
-MIN_PIECE = 1448
+"""A paced sender sends what its pace allows in this time, at once; of a fast one, MOST_AT_ONCE at most."""
+MIN_PIECE, MOST_AT_ONCE = 1448, 16 * 1024
 _BUFFER = 4 * CHUNK
 
 STALL_S = 0.005
@@ -126,7 +126,7 @@ class Transfer:
         return self._began + (self.sent + min(left, self._piece()) - MIN_PIECE) / self.order.pace
 
     def _piece(self) -> int:
-        return max(MIN_PIECE, int(self.order.pace * PIECE_S))
+        return max(MIN_PIECE, min(int(self.order.pace * PIECE_S), MOST_AT_ONCE))
 
     def _allowed(self, now: float) -> int:
         """How many bytes may be sent now."""

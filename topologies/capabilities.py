@@ -117,6 +117,10 @@ def _netem() -> _Answer:
     return _in_namespace("ip link set lo up", "tc qdisc add dev lo root netem delay 1ms")
 
 
+def _bonding() -> _Answer:
+    return _in_namespace("ip link add probe0 type bond")
+
+
 def _veth() -> _Answer:
     return _in_namespace("ip link add probe0 type veth peer name probe1")
 
@@ -192,6 +196,7 @@ _PROBES = (
     _Probe("bpf_objects", _bpf_objects, "run ./teambed doctor once as root: it builds them"),
     _Probe("tcpdump", lambda: _program("tcpdump"), _package("tcpdump"), required=False),
     _Probe("netem", _netem, "a kernel with CONFIG_NET_SCH_NETEM, for scenarios that delay frames", required=False),
+    _Probe("bonding", _bonding, "a kernel with CONFIG_BONDING, for `driver: linux_bonding`", required=False),
     _Probe("nginx", lambda: _program("nginx"), _package("nginx-light"), required=False),
     _Probe("iperf3", lambda: _program("iperf3"), _package("iperf3"), required=False),
     _Probe("curl", lambda: _program("curl"), _package("curl"), required=False),

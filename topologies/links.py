@@ -108,8 +108,8 @@ class Links(ABC):
 
     def _ends(self, end: Nic | Client) -> tuple[_End, _End]:
         """The end of a link at its node, and that at the switch."""
-        interface = end.wire if isinstance(end, Nic) else end.interface
-        return (end.name, interface), (end.switch, end.switch_port)
+        near = self.topology.wire_end(end) if isinstance(end, Nic) else (end.name, end.interface)
+        return near, (end.switch, end.switch_port)
 
     def _impair(self, ends: Sequence[_End], loss: float, corrupt: float) -> None:
         """At the ends where frames arrive; a program takes the place of the one that is there.

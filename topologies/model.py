@@ -56,6 +56,11 @@ class Nic:
         return f"02:00:00:00:02:{self.index:02x}"
 
     @property
+    def own_mac(self) -> str:
+        """Its own address, where another team than ours has it; ours gives every NIC the team's."""
+        return f"02:00:00:00:08:{self.index:02x}"
+
+    @property
     def port_no(self) -> int:
         """The OpenFlow port of the wire, from 1."""
         return self.index + 1
@@ -217,6 +222,17 @@ class Team:
 
 
 @dataclass(frozen=True)
+class Bond:
+    """Another team than ours: the server is an ordinary host, its NICs are interfaces of it, bonded by `driver`."""
+
+    driver: str
+    """ovs_active_backup, ovs_balance_tcp or linux_bonding."""
+    lacp: str = "off"
+    """Of its end: off, active, passive."""
+    lacp_rate: str = "fast"
+
+
+@dataclass(frozen=True)
 class Switch:
     """A switch, an Open vSwitch bridge of that name."""
 
@@ -246,6 +262,8 @@ class Topology:
     """Switches besides `switch`, each with an uplink to it."""
     uplinks: tuple[Uplink, ...] = ()
     router: Router | None = None
+    bond: Bond | None = None
+    """Who bonds the server's NICs, None: our teaming software."""
 
     def __post_init__(self) -> None:
         """Refuses what cannot be built."""
@@ -254,6 +272,8 @@ class Topology:
                 raise TopologyError(f"a team has 1 to {MAX_NICS} NICs, not {len(team.nics)}")
         if len(self.teams) > MAX_TEAMS:
             raise TopologyError(f"a server has 1 to {MAX_TEAMS} teams, not {len(self.teams)}")
+        if self.bond and (self.more_teams or self.more_switches):
+            raise TopologyError("another team than ours stands alone at one switch: shape figure_1 or routed")
         if len({team.name for team in self.teams}) < len(self.teams):
             raise TopologyError("two teams share a name")
         if not 1 <= len(self.clients) <= MAX_CLIENTS:
@@ -325,7 +345,12 @@ class Topology:
     def nodes(self) -> tuple[str, ...]:
         """The names of the nodes that have a network namespace of their own: server, NICs, clients, router."""
         routers = [self.router.name] if self.router else []
-        return (self.server, *(nic.name for nic in self.nics), *(client.name for client in self.clients), *routers)
+        nics = [] if self.bond else [nic.name for nic in self.nics]
+        return (self.server, *nics, *(client.name for client in self.clients), *routers)
+
+    def wire_end(self, nic: Nic) -> tuple[str, str]:
+        """The node and the interface that a NIC's wire ends at: in a bond the NIC is an interface of the server's."""
+        return (self.server, nic.name) if self.bond else (nic.name, nic.wire)
 
     def nic(self, name: str) -> Nic:
         """The NIC of that name. Raises TopologyError, naming those that exist."""

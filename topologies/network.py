@@ -10,6 +10,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -17,10 +18,10 @@ import mininet.net
 from mininet.link import Intf, Link
 from mininet.node import Node, OVSSwitch
 
-from topologies import packet_sockets, settings
+from topologies import bonds, packet_sockets, settings
 from topologies.commands import STEP_SECONDS, NetworkError, run, run_together
 from topologies.links import Links
-from topologies.model import Client, Router, Topology, TopologyError
+from topologies.model import Bond, Client, Router, Topology, TopologyError
 from topologies.sandbox import OpenVSwitch
 from topologies.shell import Shell, Word
 
@@ -44,6 +45,7 @@ class Network(Links):
         self.took_ms: dict[str, float] = {}
         """How long each part of start() took, in order."""
         self._open_vswitch = OpenVSwitch(run_dir)
+        self._bond_switch = OpenVSwitch(run_dir, "team-ovs", lambda: self.inside(topology.server))
         self._controller: tuple[str, int] | None = None
         self._router_macs = 1
         self._net: Any = None
@@ -64,6 +66,8 @@ class Network(Links):
             self._timed("links", self._make_links)
             self._timed("settings", self._set_up_nodes)
             self._timed("switch", self._start_switch)
+            if self.topology.bond:
+                self._timed("team", partial(self._start_bond, self.topology.bond))
         except BaseException:
             self.stop()
             raise
@@ -199,8 +203,10 @@ class Network(Links):
         for switch in topology.switches:
             net.addSwitch(switch.name, dpid=f"{switch.dpid:x}", bridge=settings.bridge(topology, switch, self.datapath))
         for nic in topology.nics:
-            net.addLink(nic.name, nic.switch, port2=nic.port_no, intfName1=nic.wire, intfName2=nic.switch_port)
-            net.addLink(nic.name, topology.server, intfName1=nic.bus, intfName2=nic.server_bus)
+            node, wire = topology.wire_end(nic)
+            net.addLink(node, nic.switch, port2=nic.port_no, intfName1=wire, intfName2=nic.switch_port)
+            if not topology.bond:
+                net.addLink(node, topology.server, intfName1=nic.bus, intfName2=nic.server_bus)
         routers = (topology.router,) if topology.router else ()
         ends: tuple[Client | Router, ...] = (*topology.clients, *routers)
         for end in ends:
@@ -222,6 +228,27 @@ class Network(Links):
     def _widen(self) -> None:
         if self.datapath == "netdev":
             packet_sockets.widen(self._open_vswitch.daemon_pid())
+
+    def _start_bond(self, bond: Bond) -> None:
+        """The server's NICs become one, by somebody else than us."""
+        topology, inside = self.topology, self.inside(self.topology.server)
+        lines = bonds.addresses(topology)
+        if bond.driver == "linux_bonding":
+            lines = [*bonds.linux(topology, bond), *lines]
+        else:
+            self._bond_switch.start()
+            run([*self._bond_switch.words("ovs-vsctl"), *bonds.ovs(topology, bond)], "bonding the server's NICs")
+            packet_sockets.widen(self._bond_switch.daemon_pid())
+        run([*inside, "ip", "-batch", "-"], "addressing the bond", stdin="".join(f"{line}\n" for line in lines))
+
+    def bond_ready(self) -> bool:
+        """Whether the bond that has the server's NICs uses all of them, or the one that a single one is."""
+        bond, nics = self.topology.bond, self.topology.nics
+        if bond is None or bond.driver == "linux_bonding" or len(nics) == 1:
+            return True
+        return bonds.usable(run(self._bond_switch.words("ovs-appctl", "bond/show", "bond0"), "the bond").stdout) == len(
+            nics
+        )
 
     def _await_flows(self, name: str) -> None:
         deadline = time.monotonic() + STEP_SECONDS

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -147,9 +147,16 @@ def _finish(number: int, _frame: object) -> NoReturn:
 class OpenVSwitch:
     """An Open vSwitch of the run's own: database, daemon, sockets and logs below run_dir/ovs."""
 
-    def __init__(self, run_dir: str | os.PathLike[str] = RUN_DIR) -> None:
-        """Starts nothing yet. run_dir: as given to enter()."""
-        self.dir = Path(run_dir) / "ovs"
+    def __init__(
+        self,
+        run_dir: str | os.PathLike[str] = RUN_DIR,
+        name: str = "ovs",
+        inside: Callable[[], Sequence[str]] | None = None,
+    ) -> None:
+        """Starts nothing yet. run_dir: as given to enter(). inside: gives the words before a command that make it run
+        in the node that this one belongs to; None: it is the sandbox's own, and its commands need no words."""
+        self.dir = Path(run_dir) / name
+        self._inside = inside
         self.env = {
             "OVS_RUNDIR": str(self.dir),
             "OVS_LOGDIR": str(self.dir),
@@ -160,20 +167,29 @@ class OpenVSwitch:
     def start(self) -> None:
         """Starts both daemons and returns when they answer. Raises SandboxError, with what they said.
 
-        Sets the OVS_… variables in this process's environment, so that ovs-vsctl and all children find this
-        one.
+        The sandbox's own sets the OVS_… variables in this process's environment, so that ovs-vsctl and all children
+        find it.
         """
-        os.environ.update(self.env)
+        if self._inside is None:
+            os.environ.update(self.env)
         self.dir.mkdir(mode=0o755)
         database, socket = str(self.dir / "conf.db"), str(self.dir / "db.sock")
         _run(["ovsdb-tool", "create", database, _schema()], "creating the switch's database", OVS_SECONDS)
-        _run(["ovsdb-server", database, f"--remote=punix:{socket}", *_DETACH], "starting ovsdb-server", OVS_SECONDS)
-        _run(["ovs-vsctl", "--no-wait", "init"], "preparing the switch's database", OVS_SECONDS)
+        server = self.words("ovsdb-server", database, f"--remote=punix:{socket}", *_DETACH)
+        _run(server, "starting ovsdb-server", OVS_SECONDS)
+        _run(self.words("ovs-vsctl", "--no-wait", "init"), "preparing the switch's database", OVS_SECONDS)
         self.start_daemon()
+
+    def words(self, *argv: str) -> list[str]:
+        """A command as it must be called to speak to this one."""
+        if self._inside is None:
+            return [*argv]
+        return [*self._inside(), "env", *(f"{key}={value}" for key, value in self.env.items()), *argv]
 
     def start_daemon(self) -> None:
         """Starts ovs-vswitchd, with the bridges that the database has and no flow in them. Raises SandboxError."""
-        _run(["ovs-vswitchd", f"unix:{self.dir / 'db.sock'}", *_DETACH], "starting ovs-vswitchd", OVS_SECONDS)
+        daemon = self.words("ovs-vswitchd", f"unix:{self.dir / 'db.sock'}", *_DETACH)
+        _run(daemon, "starting ovs-vswitchd", OVS_SECONDS)
 
     def kill_daemon(self) -> None:
         """Ends ovs-vswitchd by SIGKILL, and returns when it is gone. Raises SandboxError when it does not run."""
@@ -201,7 +217,7 @@ class OpenVSwitch:
             except (OSError, ValueError):
                 continue  # it was not started, or has ended
             try:
-                _call(["ovs-appctl", "-t", name, "-T", "5", "exit"])
+                _call(self.words("ovs-appctl", "-t", name, "-T", "5", "exit"))
                 # It answers first and ends then.
                 if not select.select([process], [], [], 5.0)[0]:
                     os.kill(pid, signal.SIGKILL)

@@ -48,16 +48,21 @@ def links(topology: Topology, pids: dict[str, int]) -> str:
     pids: by node, a process whose network namespace is the node's.
     """
 
-    def pair(first: str, mac: str, node: str, second: str, mac2: str, node2: str | None) -> str:
+    def pair(first: str, mac: str, node: str, second: str, mac2: str, node2: str | None, index: int = 0) -> str:
         # Without a node the second end stays here, in the namespace where the switches are.
         where = f" netns {pids[node2]}" if node2 else f" group {SWITCH_PORTS}"
         if node2 is None:
-            first = f"{first} index {WIRE_INDEX}"
+            first = f"{first} index {WIRE_INDEX + index}"
         one, two = f"name {first} address {mac}", f"name {second} address {mac2}"
         return f"link add {one} netns {pids[node]} type veth peer {two}{where}"
 
     lines = []
     for team in topology.teams:
+        for nic in team.nics if topology.bond else ():
+            own = (nic.name, nic.own_mac, topology.server)
+            lines.append(pair(*own, nic.switch_port, nic.switch_port_mac, None, index=nic.index))
+        if topology.bond:
+            continue
         lines.append(pair(team.name, team.mac, topology.server, team.peer, team.peer_mac, topology.server))
         for nic in team.nics:
             lines.append(pair(nic.bus, team.mac, nic.name, nic.server_bus, nic.server_bus_mac, topology.server))
@@ -88,6 +93,8 @@ def switch_side(topology: Topology) -> str:
 
 def server(topology: Topology) -> str:
     """The shell script for the server: each team's virtual NIC has its addresses, the buses have none."""
+    if topology.bond:
+        return _bonded(topology)
     devices = [name for team in topology.teams for name in (team.name, team.peer)]
     devices += [nic.server_bus for nic in topology.nics]
     return _script(
@@ -99,6 +106,17 @@ def server(topology: Topology) -> str:
             *(_defaults(topology.router.ip4, topology.router.ip6, topology.team.name) if topology.router else ()),
         ],
         more=to_channels(),
+    )
+
+
+def _bonded(topology: Topology) -> str:
+    """The same for a server whose NICs another team bonds: they are up, and who bonds them comes later."""
+    names = [nic.name for nic in topology.nics]
+    return _script(
+        sysctls=_quiet(names, {"arp_ignore": 1}),
+        ip=["link set lo up", *(f"link set {name} up" for name in names)],
+        tx_off=names,
+        tc=_rates({nic.name: topology.rate_of(nic) for nic in topology.nics}),
     )
 
 
@@ -214,7 +232,7 @@ def scripts(topology: Topology) -> dict[str, str]:
     routers = [topology.router] if topology.router else []
     return {
         topology.server: server(topology),
-        **{one.name: nic(topology, one) for one in topology.nics},
+        **({} if topology.bond else {one.name: nic(topology, one) for one in topology.nics}),
         **{one.name: client(topology, one) for one in topology.clients},
         **{one.name: router(topology, one) for one in routers},
     }

@@ -19,6 +19,7 @@ PURE = (
     "known",
     "references",
     "needs",
+    "drivers",
     "complain",
     "timeline",
     "expect",

@@ -49,7 +49,7 @@ def test_missing_asks_only_for_what_is_required() -> None:
     assert (
         optional
         == set(capabilities.OPTIONAL)
-        == {*("tcpdump", "netem", "ovs_kernel", "nginx", "iperf3", "curl", "tshark", "chromium")}
+        == {*("tcpdump", "netem", "ovs_kernel", "nginx", "iperf3", "curl", "tshark", "chromium", "bonding")}
     )
     assert not optional & {one.name for one in capabilities.missing()}
 
