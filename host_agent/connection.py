@@ -51,11 +51,13 @@ def from_key(key: bytes) -> Connection:
     return Connection(_text(src), sport, _text(dst), dport)
 
 
+@lru_cache(maxsize=65536)
 def _sixteen(address: str) -> bytes:
     packed = ipaddress.ip_address(address).packed
     return packed if len(packed) == 16 else _MAPPED + packed
 
 
+@lru_cache(maxsize=65536)
 def _text(address: bytes) -> str:
     """As the socket calls write it (inet_ntop(3)), so that an identifier from a socket and one from a map are equal."""
     if address.startswith(_MAPPED):

@@ -19,7 +19,8 @@ application but not yet handed to TCP is appended to `unsent`; what it had taken
 application is put before `received`: both are parts of the same stream, so the context has no third queue.
 
 Not carried, for TCP_REPAIR does not offer it: congestion window, ssthresh, RTT estimate, SACK scoreboard,
-out-of-order queue, urgent pointer, remaining time of timers, ECN. After a move they start afresh; ECN ends.
+out-of-order queue, urgent pointer, remaining time of timers, ECN. After a move they start afresh; ECN ends. Of the RTT
+estimate the timeout that it led to is carried: a short one is short again (repair.py).
 
 A context knows no VLAN: tags belong to the wire and the bus, below the IP addresses that name the connection.
 """
@@ -28,18 +29,20 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from typing import NamedTuple
 
 from host_agent.connection import Connection, from_key, key_of
 
-VERSION = 2
+VERSION = 3
 _MAGIC = b"TBCX"
-# magic, version, crc | identifier, snd_una, rcv_nxt | window | mss, wscales, flags, state, timestamp | buffers, locks,
-# congestion control, next hop, MTU of the path | socket options | lengths of the queues
-_HEAD = struct.Struct("!4sHxxI36sII5IHBBHBxIIIB3x16s6sHx11ix3I")
+_FRONT = struct.Struct("!4sHxxI")  # magic, version, checksum
+# identifier, snd_una, rcv_nxt | window | mss, wscales, flags, state, timestamp | buffers, locks, congestion control,
+# next hop, MTU of the path, timeout | socket options | lengths of the queues
+_HEAD = struct.Struct("!36sII5IHBBHBxIIIB3x16s6sHxxI11i3I")
 _SACK, _TIMESTAMPS, _ECN, _WSCALE, _FIN_SENT, _APP_ENDED, _PEER_ENDED = 1, 2, 4, 8, 16, 32, 64
-_OPTIONS = 11
+_BEFORE = zlib.crc32(_FRONT.pack(_MAGIC, VERSION, 0)[:8])  # the checksum is over all bytes but its own four, at 8
+_QUEUES = _FRONT.size + _HEAD.size
 
 
 class State(IntEnum):
@@ -67,12 +70,14 @@ class State(IntEnum):
         return self in (State.CLOSE_WAIT, State.LAST_ACK, State.CLOSING)
 
 
+MOVABLE = {int(state): state for state in State}
+
+
 class BadContext(ValueError):
     """Bytes that are no context of this version, or that were damaged on the way."""
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """struct tcp_repair_window (linux/tcp.h): windows in bytes, unscaled."""
 
     snd_wl1: int
@@ -82,11 +87,10 @@ class Window:
     rcv_wup: int
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """Socket options as getsockopt gives them. keepalive: on or off, then TCP_KEEPIDLE, TCP_KEEPINTVL (seconds) and
-    TCP_KEEPCNT. user_timeout: milliseconds. tos: IP_TOS or IPV6_TCLASS. hop_limit: IP_TTL or IPV6_UNICAST_HOPS.
-    linger2: TCP_LINGER2, seconds."""
+    TCP_KEEPCNT, which are only looked at if it is on. user_timeout: milliseconds. tos: IP_TOS or IPV6_TCLASS.
+    hop_limit: IP_TTL or IPV6_UNICAST_HOPS. linger2: TCP_LINGER2, seconds. The defaults are a new socket's."""
 
     nodelay: int = 0
     cork: int = 0
@@ -101,14 +105,17 @@ class Options:
     linger2: int = 60
 
 
-@dataclass(frozen=True)
-class Context:
+_OPTIONS = len(Options())
+
+
+class Context(NamedTuple):  # a frozen dataclass takes three times as long to make, and ten times to change
     """One connection's TCP state. Sequence numbers and windows as in RFC 9293; mss is the peer's, in bytes.
 
     snd_wscale, rcv_wscale: shift counts, None without window scaling. timestamp: TCP_TIMESTAMP's opaque value, None
     without timestamps. sndbuf, rcvbuf: as SO_SNDBUF reports them (doubled). buffer_locks: SO_BUF_LOCK.
-    next_hop: MAC of the neighbour that frames to the peer go to. mtu: of the path to the peer, 0 unknown. fin_sent: all
-    of the send queue was sent, and our FIN too. app_ended, peer_ended: the relay has passed on that end of stream.
+    next_hop: MAC of the neighbour that frames to the peer go to. mtu: of the path to the peer, 0 unknown. rto: the
+    retransmission timeout, microseconds, not backed off. fin_sent: all of the send queue was sent, and our FIN too.
+    app_ended, peer_ended: the relay has passed on that end of stream.
     again: how many of the first unsent bytes had been sent before (not packed).
     """
 
@@ -129,6 +136,7 @@ class Context:
     congestion: str
     next_hop: bytes
     mtu: int
+    rto: int
     options: Options
     sent: bytes
     unsent: bytes
@@ -136,7 +144,7 @@ class Context:
     fin_sent: bool = False
     app_ended: bool = False
     peer_ended: bool = False
-    again: int = field(default=0, compare=False)
+    again: int = 0
 
     @property
     def snd_nxt(self) -> int:
@@ -152,45 +160,43 @@ class Context:
             | _APP_ENDED * self.app_ended
             | _PEER_ENDED * self.peer_ended
         )
-        w = self.window
-        queues = self.sent + self.unsent + self.received
-        values = [
-            *(key_of(self.connection), self.snd_una, self.rcv_nxt),
-            *(w.snd_wl1, w.snd_wnd, w.max_window, w.rcv_wnd, w.rcv_wup),
+        head = _HEAD.pack(
+            *(key_of(self.connection), self.snd_una, self.rcv_nxt, *self.window),
             *(self.mss, self.snd_wscale or 0, self.rcv_wscale or 0, flags, self.state, self.timestamp or 0),
-            *(self.sndbuf, self.rcvbuf, self.buffer_locks, self.congestion.encode(), self.next_hop, self.mtu),
-            *vars(self.options).values(),  # astuple() would copy deeply
-            *(len(self.sent), len(self.unsent), len(self.received)),
-        ]
-        blank = _HEAD.pack(_MAGIC, VERSION, 0, *values) + queues
-        return _HEAD.pack(_MAGIC, VERSION, _checksum(blank), *values) + queues
+            *(self.sndbuf, self.rcvbuf, self.buffer_locks, self.congestion.encode(), self.next_hop, self.mtu, self.rto),
+            *(*self.options, len(self.sent), len(self.unsent), len(self.received)),
+        )
+        checksum = _BEFORE
+        for part in (head, self.sent, self.unsent, self.received):
+            checksum = zlib.crc32(part, checksum)
+        front = _FRONT.pack(_MAGIC, VERSION, checksum)
+        return b"".join((front, head, self.sent, self.unsent, self.received))
 
     @classmethod
     def unpack(cls, data: bytes) -> Context:
         """Raises BadContext for anything that pack() did not make."""
-        if len(data) < _HEAD.size or data[:4] != _MAGIC:
+        if len(data) < _QUEUES or data[:4] != _MAGIC:
             raise BadContext("not a context")
-        _, version, crc, key, una, nxt, *rest = _HEAD.unpack_from(data)
+        _, version, checksum = _FRONT.unpack_from(data)
         if version != VERSION:
             raise BadContext(f"context version {version}, this engine has {VERSION}")
-        window, (mss, snd_ws, rcv_ws, flags, state, ts) = rest[:5], rest[5:11]
-        sndbuf, rcvbuf, locks, cc, mac, mtu = rest[11:17]
-        options, lengths = rest[17 : 17 + _OPTIONS], rest[17 + _OPTIONS :]
-        queues = data[_HEAD.size :]
-        if len(queues) != sum(lengths):
-            raise BadContext(f"context of {len(queues)} queue bytes, {sum(lengths)} announced")
-        if _checksum(data) != crc:
+        key, una, nxt, *rest = _HEAD.unpack_from(data, _FRONT.size)
+        mss, snd_ws, rcv_ws, flags, state, ts, sndbuf, rcvbuf, locks, congestion, mac, mtu, rto = rest[5:18]
+        sent, unsent, received = rest[18 + _OPTIONS :]
+        if len(data) != _QUEUES + sent + unsent + received:
+            announced = sent + unsent + received
+            raise BadContext(f"context of {len(data) - _QUEUES} queue bytes, {announced} announced")
+        if zlib.crc32(memoryview(data)[12:], zlib.crc32(data[:8])) != checksum:
             raise BadContext("context damaged: checksum differs")
-        if state not in list(State):
+        if state not in MOVABLE:
             raise BadContext(f"context in state {state}, which cannot move")
-        sent, unsent, _received = lengths
-        scaled = bool(flags & _WSCALE)
+        scaled = flags & _WSCALE
         return cls(
             connection=from_key(key),
-            state=State(state),
+            state=MOVABLE[state],
             snd_una=una,
             rcv_nxt=nxt,
-            window=Window(*window),
+            window=Window(*rest[:5]),
             mss=mss,
             snd_wscale=snd_ws if scaled else None,
             rcv_wscale=rcv_ws if scaled else None,
@@ -200,13 +206,14 @@ class Context:
             sndbuf=sndbuf,
             rcvbuf=rcvbuf,
             buffer_locks=locks,
-            congestion=cc.rstrip(b"\0").decode(),
+            congestion=congestion.rstrip(b"\0").decode(),
             next_hop=mac,
             mtu=mtu,
-            options=Options(*options),
-            sent=queues[:sent],
-            unsent=queues[sent : sent + unsent],
-            received=queues[sent + unsent :],
+            rto=rto,
+            options=Options(*rest[18 : 18 + _OPTIONS]),
+            sent=data[_QUEUES : _QUEUES + sent],
+            unsent=data[_QUEUES + sent : _QUEUES + sent + unsent],
+            received=data[_QUEUES + sent + unsent :],
             fin_sent=bool(flags & _FIN_SENT),
             app_ended=bool(flags & _APP_ENDED),
             peer_ended=bool(flags & _PEER_ENDED),
@@ -218,7 +225,7 @@ class Context:
         For a link that died: its frames are lost, and waiting for a retransmission timeout would be a stall.
         """
         fin_sent = self.fin_sent and self.state.fin_acked
-        return replace(self, sent=b"", unsent=self.sent + self.unsent, fin_sent=fin_sent, again=len(self.sent))
+        return self._replace(sent=b"", unsent=self.sent + self.unsent, fin_sent=fin_sent, again=len(self.sent))
 
     def with_relayed(
         self, *, taken_out: bytes, taken_in: bytes, app_ended: bool = False, peer_ended: bool = False
@@ -226,9 +233,4 @@ class Context:
         """Adds what the relay held: taken from the application for TCP, and taken from TCP for the application; and
         which ends of stream it has passed on already."""
         unsent, received = self.unsent + taken_out, taken_in + self.received
-        return replace(self, unsent=unsent, received=received, app_ended=app_ended, peer_ended=peer_ended)
-
-
-def _checksum(packed: bytes) -> int:
-    """Over all bytes but the checksum's own four, at 8."""
-    return zlib.crc32(memoryview(packed)[12:], zlib.crc32(packed[:8]))
+        return self._replace(unsent=unsent, received=received, app_ended=app_ended, peer_ended=peer_ended)

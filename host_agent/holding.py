@@ -202,18 +202,18 @@ class Holding:
 
     def _save(self, held: Held) -> tuple[dict[str, Any], bytes]:
         connection, thawed = held.connection, held.frozen is None
-        context = self._freeze(held) if thawed else repair.read(held.tcp, connection, held.next_hop)
+        reading = self._freeze(held) if thawed else repair.read(held.tcp, connection, held.next_hop)
         assert held.frozen is not None
         out, inward = held.frozen
         ended = {"app_ended": held.relay.outward.done, "peer_ended": held.relay.inward.done}
-        context = context.with_relayed(taken_out=out, taken_in=inward, **ended)
+        context = reading.context.with_relayed(taken_out=out, taken_in=inward, **ended)
         w = context.window
         facts = {
-            "retransmits": info(held.tcp).retransmits,
+            "retransmits": reading.told.retransmits,
             "bytes_in": held.relay.inward.total,
             "bytes_out": held.relay.outward.total,
             "state": context.state.name,
-            "lost_state": repair.lost_state(held.tcp),
+            "lost_state": reading.lost,
             "seq": {
                 **{"snd_una": context.snd_una, "snd_nxt": context.snd_nxt, "rcv_nxt": context.rcv_nxt},
                 **{"snd_wnd": w.snd_wnd, "rcv_wnd": w.rcv_wnd},
@@ -221,7 +221,7 @@ class Holding:
         }
         return facts, context.pack()
 
-    def _freeze(self, held: Held) -> Context:
+    def _freeze(self, held: Held) -> repair.Reading:
         connection = held.connection
         self._steering.leaving(connection)
         try:
@@ -231,14 +231,14 @@ class Holding:
             raise
         self._steering.left(connection)
         try:
-            context = repair.read(held.tcp, connection, held.next_hop)
+            reading = repair.read(held.tcp, connection, held.next_hop)
         except repair.CannotMove:
             self._join(held)
             repair.thaw(held.tcp)
             raise
         self._unwatch(held)
         held.frozen = held.relay.outward.take_held(), held.relay.inward.take_held()
-        return context
+        return reading
 
     def _join(self, held: Held) -> None:
         held.ending = False

@@ -3,7 +3,7 @@
 Decides: the order of the system calls, and what cannot be moved. Never touches: steering, processes, other sockets.
 
     freeze(s)   the socket neither sends nor is flushed any more      s = restore(c)   a frozen socket with that state
-    read(s)     its context                                           resume(s, c)     it speaks again
+    read(s)     its context, what it says of itself                   resume(s, c)     it speaks again
     discard(s)  gone, without a segment                               thaw(s)          it speaks again, unchanged
 
 What a half-closed connection needs beyond queues and numbers, for the kernel lets nobody set a state:
@@ -19,49 +19,38 @@ What a half-closed connection needs beyond queues and numbers, for the kernel le
 
 from __future__ import annotations
 
-import array
 import fcntl
 import socket
 import struct
+import sys
 import time
 from contextlib import suppress
-from dataclasses import replace
+from typing import NamedTuple
 
 from host_agent import segment
 from host_agent.connection import Connection
-from host_agent.context import Context, Options, State, Window
-from host_agent.tcp_info import (
-    INFO_ECN,
-    INFO_SACK,
-    INFO_TIMESTAMPS,
-    INFO_WSCALE,
-    STATES,
-    info,
-    path_mtu,
-    state,
-    urgent,
-)
+from host_agent.context import MOVABLE, Context, Options, State, Window
+from host_agent.tcp_info import PLACES, SO_MEMINFO, STATES, Info, info, options, path_mtu, state, urgent
 
 # linux/tcp.h, linux/sockios.h, asm-generic/socket.h: what Python's socket module does not name
-TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, TCP_REPAIR_OPTIONS, TCP_TIMESTAMP, TCP_REPAIR_WINDOW = (
-    19,
-    20,
-    21,
-    22,
-    24,
-    29,
-)
+TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, TCP_REPAIR_OPTIONS = 19, 20, 21, 22
+TCP_TIMESTAMP, TCP_REPAIR_WINDOW = 24, 29
 TCP_NOTSENT_LOWAT, MAX_TCP_WINDOW = 25, 32767
 REPAIR_ON, REPAIR_OFF, REPAIR_OFF_NO_WP = 1, 0, -1
 RECV_QUEUE, SEND_QUEUE = 1, 2
 OPT_MSS, OPT_WINDOW, OPT_SACK_PERMITTED, OPT_TIMESTAMP = 2, 3, 4, 8
 SIOCINQ, SIOCOUTQ, SIOCOUTQNSD = 0x541B, 0x5411, 0x894B
-SO_SNDBUFFORCE, SO_RCVBUFFORCE, SO_MEMINFO, SO_BUF_LOCK = 32, 33, 55, 72
-IPV6_TCLASS = 67
+SO_SNDBUFFORCE, SO_RCVBUFFORCE, SO_BUF_LOCK = 32, 33, 72
 
 UNSENT_LIMIT = 128 * 1024  # bytes
 
-_WINDOW = struct.Struct("=5I")
+SHORT_RTO = 300_000  # microseconds; 200,000 is Linux's shortest, and 1,000,000 what it takes for lack of knowledge
+DISCARD = 9  # a service that nobody offers
+
+_NUMBER, _OPTION, _WINDOW = struct.Struct("=I"), struct.Struct("=II"), struct.Struct("=5I")
+_MEMORY = struct.Struct("=4I")  # the first of SO_MEMINFO: receive queue, its limit, on the wire's way, limit
+_LARGEST = 1 << 18  # bytes of a segment that may be partly acknowledged: 64 KiB and some
+_STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
 _CHUNK = 128 * 1024
 _TOLD = 0.5  # seconds until a segment over the loopback counts as lost; it takes microseconds
 _GOES_OUT = 0.001  # seconds in which TCP's own pacing lets the next bytes go, if it is pacing that they wait for
@@ -81,23 +70,14 @@ class CannotRestore(Exception):
 def freeze(s: socket.socket) -> None:
     """Raises CannotMove when the socket is not in a state that can move; it is then left as it was."""
     try:
-        _check(s)
         s.setsockopt(_TCP, TCP_REPAIR, REPAIR_ON)
-        try:
-            _check(s)  # a FIN or RST may have come in between
-        except CannotMove:
-            s.setsockopt(_TCP, TCP_REPAIR, REPAIR_OFF_NO_WP)
-            raise
+        now, waits = state(s), urgent(s)
+        if now in MOVABLE and not waits:
+            return
+        s.setsockopt(_TCP, TCP_REPAIR, REPAIR_OFF_NO_WP)
     except OSError as error:
         raise CannotMove(f"the socket refuses: {error.strerror}") from None
-
-
-def _check(s: socket.socket) -> None:
-    now = state(s)
-    if now not in list(State):
-        raise CannotMove(f"state {STATES[now]}")
-    if urgent(s):
-        raise CannotMove("urgent data pending")
+    raise CannotMove(f"state {STATES[now]}" if now not in MOVABLE else "urgent data pending")
 
 
 def thaw(s: socket.socket) -> None:
@@ -127,99 +107,116 @@ def limit_unsent(s: socket.socket) -> None:
     s.setsockopt(_TCP, TCP_NOTSENT_LOWAT, UNSENT_LIMIT)
 
 
-def read(s: socket.socket, connection: Connection, next_hop: bytes) -> Context:
-    """The context of a frozen socket whose frames are steered away. Raises CannotMove.
+class Reading(NamedTuple):
+    """What a frozen socket says. lost: what the context cannot carry, the `lost_state` of docs/verbs.md."""
 
-    A segment that slipped in before the steering took hold may still be worked on by another CPU; so the numbers are
-    read again until they agree.
+    context: Context
+    told: Info
+    lost: dict[str, int]
+
+
+def read(s: socket.socket, connection: Connection, next_hop: bytes) -> Reading:
+    """Of a frozen socket whose frames are steered away. Raises CannotMove.
+
+    A segment that slipped in before the steering took hold may still be worked on by another CPU; so it is read again
+    until no stream has moved meanwhile.
     """
+    get = s.getsockopt
     for _ in range(100):
-        before = _numbers(s)
-        sending = _peek(s, SEND_QUEUE, before[1] + before[3])
-        received = _peek(s, RECV_QUEUE, before[4])
-        if _numbers(s) == before:
+        before = info(s)
+        memory, rcvbuf, _, sndbuf = _MEMORY.unpack(get(socket.SOL_SOCKET, SO_MEMINFO, _MEMORY.size))
+        rcv_nxt = _get_seq(s, RECV_QUEUE)
+        queued = _count(s, SIOCINQ) if memory else 0
+        received = _peek(s, queued)
+        write_seq = _get_seq(s, SEND_QUEUE)
+        unacked = _count(s, SIOCOUTQ) if before.unacked or before.unsent else 0
+        sending = _peek(s, unacked and unacked + _LARGEST)
+        told = info(s)
+        if told.progress == before.progress:
             break
     else:
         raise CannotMove("its queues do not come to rest")
-    write_seq, unacked, rcv_nxt, unsent, queued = before
-    told = info(s)
-    if told.state not in list(State):
+    now = MOVABLE.get(told.state)
+    if now is None:
         raise CannotMove(f"state {STATES[told.state]}")
-    now = State(told.state)
     fin = int(now.fin_out and not now.fin_acked)  # behind the bytes: counted, but not one of them
-    fin_sent = now.fin_acked or (bool(fin) and unsent == 0)
-    octets, unsent = unacked - fin, max(0, unsent - fin)
+    octets, unsent = unacked - fin, max(0, told.unsent - fin)
     if len(sending) < octets or len(received) != queued:
         raise CannotMove(f"queues of {len(sending)} and {len(received)} bytes, {octets} and {queued} announced")
     # A partly acknowledged segment is peeked whole: what counts ends at write_seq.
     sending = sending[len(sending) - octets :]
-    scaled = bool(told.options & INFO_WSCALE)
-    timestamp = s.getsockopt(_TCP, TCP_TIMESTAMP) & 0xFFFFFFFF if told.options & INFO_TIMESTAMPS else None
-    return Context(
+    context = Context(
         connection=connection,
         state=now,
         snd_una=(write_seq - unacked) % 2**32,
         rcv_nxt=rcv_nxt,
-        window=Window(*_WINDOW.unpack(s.getsockopt(_TCP, TCP_REPAIR_WINDOW, _WINDOW.size))),
-        mss=s.getsockopt(_TCP, socket.TCP_MAXSEG),
-        snd_wscale=told.scales & 0xF if scaled else None,
-        rcv_wscale=told.scales >> 4 if scaled else None,
-        sack=bool(told.options & INFO_SACK),
-        ecn=bool(told.options & INFO_ECN),
-        timestamp=timestamp,
-        sndbuf=s.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF),
-        rcvbuf=s.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF),
-        buffer_locks=s.getsockopt(socket.SOL_SOCKET, SO_BUF_LOCK),
-        congestion=s.getsockopt(_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode(),
+        window=Window._make(_WINDOW.unpack(get(_TCP, TCP_REPAIR_WINDOW, _WINDOW.size))),
+        mss=get(_TCP, socket.TCP_MAXSEG),
+        snd_wscale=told.scales & 0xF if told.scaled else None,
+        rcv_wscale=told.scales >> 4 if told.scaled else None,
+        sack=told.sack,
+        ecn=told.ecn,
+        timestamp=get(_TCP, TCP_TIMESTAMP) & 0xFFFFFFFF if told.timestamps else None,
+        sndbuf=sndbuf,
+        rcvbuf=rcvbuf,
+        buffer_locks=get(socket.SOL_SOCKET, SO_BUF_LOCK),
+        congestion=get(_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode(),
         next_hop=next_hop,
         mtu=path_mtu(s, connection),
-        options=Options(*(s.getsockopt(*where) for where in _places(connection))),
+        rto=told.rto >> told.backoff,
+        options=options(s, connection),
         sent=sending[: octets - unsent],
         unsent=sending[octets - unsent :],
         received=received,
-        fin_sent=fin_sent,
+        fin_sent=now.fin_acked or (bool(fin) and told.unsent == 0),
     )
-
-
-def lost_state(s: socket.socket) -> dict[str, int]:
-    """What a context cannot carry and this connection has: the fields of a save reply (docs/verbs.md)."""
-    told, lost = info(s), {}
-    if told.options & INFO_ECN:
-        lost["ecn"] = 1
-    if told.out_of_order:
-        lost["out_of_order_segments"] = told.out_of_order
-    if _count(s, SIOCINQ) == 0 and told.state in (State.ESTABLISHED, State.FIN_WAIT1, State.FIN_WAIT2):
-        # Memory without bytes to be read: segments that wait for one before them. The peer must send them again.
-        memory = struct.unpack_from("=I", s.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36))[0]
-        if memory:
-            lost["out_of_order_memory"] = memory
-    return lost | {"cwnd": told.cwnd, "ssthresh": told.ssthresh, "srtt_us": told.srtt, "rto_us": told.rto}
-
-
-def _places(connection: Connection) -> tuple[tuple[int, int], ...]:
-    """Level and name of each socket option, in the order of context.Options."""
-    any_level = socket.SOL_SOCKET
-    if connection.ipv6:
-        tos = (socket.IPPROTO_IPV6, IPV6_TCLASS)
-        hops = (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)
-    else:
-        tos, hops = (socket.IPPROTO_IP, socket.IP_TOS), (socket.IPPROTO_IP, socket.IP_TTL)
-    return (
-        *((_TCP, socket.TCP_NODELAY), (_TCP, socket.TCP_CORK), (any_level, socket.SO_KEEPALIVE)),
-        *((_TCP, socket.TCP_KEEPIDLE), (_TCP, socket.TCP_KEEPINTVL), (_TCP, socket.TCP_KEEPCNT)),
-        *((_TCP, socket.TCP_USER_TIMEOUT), tos, hops, (any_level, socket.SO_PRIORITY), (_TCP, socket.TCP_LINGER2)),
-    )
+    # Memory without bytes to be read: segments that wait for one before them. The peer must send them again.
+    return Reading(context, told, told.lost(0 if received or now.fin_in else memory))
 
 
 def restore(c: Context) -> socket.socket:
-    """A frozen socket with everything of the context but its unsent bytes, which resume() writes.
+    """A frozen socket with everything of the context but its unsent bytes, which resume() writes. It does not block.
 
     Raises CannotRestore; nothing is left behind then, and nothing was sent.
     """
+    s = None
     try:
-        s = socket.socket(socket.AF_INET6 if c.connection.ipv6 else socket.AF_INET, socket.SOCK_STREAM)
+        s = _connected(c)
+        if _teach(c, info(s)):
+            s.close()
+            s = _connected(c)
+        agreed = _OPTION.pack(OPT_MSS, c.mss)
+        if c.snd_wscale is not None and c.rcv_wscale is not None:
+            agreed += _OPTION.pack(OPT_WINDOW, c.snd_wscale | c.rcv_wscale << 16)
+        if c.sack:
+            agreed += _OPTION.pack(OPT_SACK_PERMITTED, 0)
+        if c.timestamp is not None:
+            agreed += _OPTION.pack(OPT_TIMESTAMP, 0)
+        s.setsockopt(_TCP, TCP_REPAIR_OPTIONS, agreed)
+        if c.timestamp is not None:
+            s.setsockopt(_TCP, TCP_TIMESTAMP, _NUMBER.pack(c.timestamp))
+        usual = Options(priority=-1 if c.options.tos else 0)  # IP_TOS sets a priority
+        for where, value, default in zip(PLACES[c.connection.ipv6], c.options, usual, strict=True):
+            if value != default:
+                s.setsockopt(*where, value)
+        s.setsockopt(_TCP, socket.TCP_CONGESTION, c.congestion.encode())
+        _fill(s, RECV_QUEUE, c.received)
+        _fill(s, SEND_QUEUE, c.sent)
+        if c.state is State.ESTABLISHED:
+            _set_window(s, c.window)
+        else:
+            _half_close(s, c)
     except OSError as error:
-        raise CannotRestore(f"{c.connection}: {error.strerror}") from None
+        if s is not None:
+            s.close()
+        raise CannotRestore(f"{c.connection}: {error.strerror or error}") from None
+    return s
+
+
+def _connected(c: Context) -> socket.socket:
+    """A frozen socket of that name and with those sequence numbers. Raises OSError."""
+    connection = c.connection
+    s = socket.socket(socket.AF_INET6 if connection.ipv6 else socket.AF_INET, _STREAM)
     try:
         s.setsockopt(_TCP, TCP_REPAIR, REPAIR_ON)  # also lets many connections share the port at bind
         # Both queues must fit at once; before connect, for the window clamp is derived from it there.
@@ -227,47 +224,59 @@ def restore(c: Context) -> socket.socket:
         # The segment size in use is derived from it in connect, and TCP_REPAIR_OPTIONS does not derive it again:
         # without this a restored connection sends 536 bytes at a time (net/ipv4/tcp_output.c, tcp_connect_init).
         s.setsockopt(_TCP, socket.TCP_MAXSEG, min(c.mss, MAX_TCP_WINDOW))
-        s.bind((c.connection.dst, c.connection.dport))
+        s.bind((connection.dst, connection.dport))
         _set_seq(s, SEND_QUEUE, (c.snd_una - c.state.fin_acked) % 2**32)
         _set_seq(s, RECV_QUEUE, (c.rcv_nxt - c.state.fin_in - len(c.received)) % 2**32)
-        if c.mtu:
-            segment.tell_mtu(c.connection, c.mtu)
-        s.connect((c.connection.src, c.connection.sport))
-        options = struct.pack("=II", OPT_MSS, c.mss)
-        if c.snd_wscale is not None and c.rcv_wscale is not None:
-            options += struct.pack("=II", OPT_WINDOW, c.snd_wscale | c.rcv_wscale << 16)
-        if c.sack:
-            options += struct.pack("=II", OPT_SACK_PERMITTED, 0)
-        if c.timestamp is not None:
-            options += struct.pack("=II", OPT_TIMESTAMP, 0)
-        s.setsockopt(_TCP, TCP_REPAIR_OPTIONS, options)
-        if c.timestamp is not None:
-            s.setsockopt(_TCP, TCP_TIMESTAMP, struct.pack("=I", c.timestamp))
-        for where, value in zip(_places(c.connection), vars(c.options).values(), strict=True):
-            s.setsockopt(*where, value)
-        s.setsockopt(_TCP, socket.TCP_CONGESTION, c.congestion.encode())
-        _fill(s, RECV_QUEUE, c.received)
-        _fill(s, SEND_QUEUE, c.sent)
-        w = c.window
-        if c.state.fin_in:  # room for the FIN that is to come
-            _set_window(s, replace(w, rcv_wup=(c.rcv_nxt - 1) % 2**32, rcv_wnd=max(1, w.rcv_wnd)))
-        else:
-            _set_window(s, w)
-        if c.state.fin_in and c.state is not State.CLOSING:
-            _tell_fin(s, c)
-        if c.fin_sent:
-            s.setsockopt(_TCP, TCP_REPAIR_QUEUE, SEND_QUEUE)  # so that it counts as sent
-            s.shutdown(socket.SHUT_WR)
-            if c.state.fin_acked:
-                _tell(s, c, segment.ACK, c.rcv_nxt, c.snd_una, State.FIN_WAIT2)
-            elif c.state is State.CLOSING:
-                _tell_fin(s, c)
-        if c.state.fin_in and (c.fin_sent or c.state is not State.CLOSING):
-            _set_window(s, w)
-    except OSError as error:
+        s.connect((connection.src, connection.sport))
+    except OSError:
         s.close()
-        raise CannotRestore(f"{c.connection}: {error.strerror or error}") from None
+        raise
     return s
+
+
+def _teach(c: Context, told: Info) -> bool:
+    """Tells this namespace what the old one knew of the path to the peer, if a fresh socket shows that it is news.
+
+    A path's MTU, and that its round trips are short: without, a first timeout is 1 s, the next 3 s. What TCP then
+    remembers holds for all connections to this peer, so it is told once. Raises OSError.
+    """
+    bigger, slower = 0 < c.mtu < told.path_mtu, c.rto < SHORT_RTO <= told.rto
+    if bigger:
+        segment.tell_mtu(c.connection, c.mtu)
+    if slower:
+        _teach_round_trip(c)
+    return bigger or slower
+
+
+def _teach_round_trip(c: Context) -> None:
+    """A connection that nobody else knows sends its FIN, hears the acknowledgement at once, and ends: its TCP notes the
+    round trip for those to come (net/ipv4/tcp_metrics.c). No segment leaves the machine. Raises OSError."""
+    name = Connection(c.connection.src, DISCARD, c.connection.dst, DISCARD)
+    ended = c._replace(connection=name, state=State.FIN_WAIT2, fin_sent=True, options=Options(linger2=1))
+    with suppress(CannotRestore):  # another one taught it just now: its name is taken for a second
+        s = restore(ended._replace(sent=b"", unsent=b"", received=b"", mtu=0, rto=SHORT_RTO))
+        s.setsockopt(_TCP, TCP_REPAIR, REPAIR_OFF_NO_WP)
+        s.close()
+
+
+def _half_close(s: socket.socket, c: Context) -> None:
+    """Window and FINs. Raises OSError."""
+    w = c.window
+    if c.state.fin_in:  # room for the FIN that is to come
+        _set_window(s, w._replace(rcv_wup=(c.rcv_nxt - 1) % 2**32, rcv_wnd=max(1, w.rcv_wnd)))
+    else:
+        _set_window(s, w)
+    if c.state.fin_in and c.state is not State.CLOSING:
+        _tell_fin(s, c)
+    if c.fin_sent:
+        s.setsockopt(_TCP, TCP_REPAIR_QUEUE, SEND_QUEUE)  # so that it counts as sent
+        s.shutdown(socket.SHUT_WR)
+        if c.state.fin_acked:
+            _tell(s, c, segment.ACK, c.rcv_nxt, c.snd_una, State.FIN_WAIT2)
+        elif c.state is State.CLOSING:
+            _tell_fin(s, c)
+    if c.state.fin_in and (c.fin_sent or c.state is not State.CLOSING):
+        _set_window(s, w)
 
 
 def sent_again(s: socket.socket, c: Context) -> bool:
@@ -294,7 +303,6 @@ def resume(s: socket.socket, c: Context, *, probe: bool) -> None:
     TCP. Raises CannotRestore; discard() is then for the caller."""
     try:
         s.setsockopt(_TCP, TCP_REPAIR, REPAIR_OFF if probe else REPAIR_OFF_NO_WP)
-        s.setblocking(False)
         # What was sent before goes again at once, whatever the application wants its last piece to wait for.
         for option in (socket.TCP_CORK, socket.TCP_NODELAY):
             if c.again:
@@ -310,8 +318,9 @@ def resume(s: socket.socket, c: Context, *, probe: bool) -> None:
                 _tell_fin(s, c)
     except OSError as error:
         raise CannotRestore(f"{c.connection}: {error.strerror or error}") from None
-    # What was forced up for the restore goes back, or buffers grow with every move; setting it also locks it.
-    _force_buffers(s, c.sndbuf, c.rcvbuf)
+    if c.sent or c.unsent or c.received:  # what was forced up for them goes back, or buffers grow with every move
+        _force_buffers(s, c.sndbuf, c.rcvbuf)
+    # Forcing a size has also locked it.
     s.setsockopt(socket.SOL_SOCKET, SO_BUF_LOCK, c.buffer_locks)
     limit_unsent(s)
 
@@ -338,19 +347,11 @@ def _tell(s: socket.socket, c: Context, flags: int, seq: int, ack: int, expected
 
 
 def _set_window(s: socket.socket, w: Window) -> None:
-    s.setsockopt(_TCP, TCP_REPAIR_WINDOW, _WINDOW.pack(*vars(w).values()))
-
-
-def _numbers(s: socket.socket) -> tuple[int, int, int, int, int]:
-    """write_seq, bytes from snd_una to write_seq, rcv_nxt, bytes from snd_nxt to write_seq, bytes to be read."""
-    write_seq, rcv_nxt = _get_seq(s, SEND_QUEUE), _get_seq(s, RECV_QUEUE)
-    return write_seq, _count(s, SIOCOUTQ), rcv_nxt, _count(s, SIOCOUTQNSD), _count(s, SIOCINQ)
+    s.setsockopt(_TCP, TCP_REPAIR_WINDOW, _WINDOW.pack(*w))
 
 
 def _count(s: socket.socket, request: int) -> int:
-    answer = array.array("i", [0])
-    fcntl.ioctl(s, request, answer)
-    return answer[0]
+    return int.from_bytes(fcntl.ioctl(s.fileno(), request, bytes(4)), sys.byteorder)
 
 
 def _get_seq(s: socket.socket, queue: int) -> int:
@@ -360,23 +361,21 @@ def _get_seq(s: socket.socket, queue: int) -> int:
 
 def _set_seq(s: socket.socket, queue: int, seq: int) -> None:
     s.setsockopt(_TCP, TCP_REPAIR_QUEUE, queue)
-    s.setsockopt(_TCP, TCP_QUEUE_SEQ, struct.pack("=I", seq))
+    s.setsockopt(_TCP, TCP_QUEUE_SEQ, _NUMBER.pack(seq))
 
 
-def _peek(s: socket.socket, queue: int, announced: int) -> bytes:
-    """What a queue holds; room is left for a partly acknowledged segment, the largest being 64 KiB and some."""
-    if announced == 0:
-        return b""
-    s.setsockopt(_TCP, TCP_REPAIR_QUEUE, queue)
-    room = announced + (1 << 18 if queue == SEND_QUEUE else 0)
+def _peek(s: socket.socket, room: int) -> bytes:
+    """What the queue holds whose number was asked for last."""
     try:
-        return s.recv(room, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        return s.recv(room, socket.MSG_PEEK | socket.MSG_DONTWAIT) if room else b""
     except BlockingIOError:
         return b""
 
 
 def _fill(s: socket.socket, queue: int, data: bytes) -> None:
     """Writes a queue in repair mode. The kernel may refuse a large chunk for want of contiguous memory: halve it."""
+    if not data:
+        return
     s.setsockopt(_TCP, TCP_REPAIR_QUEUE, queue)
     rest, chunk = memoryview(data), _CHUNK
     while rest:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import select
 import socket
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from host_agent.connection import Connection
+from host_agent.context import Options
 
-INFO_TIMESTAMPS, INFO_SACK, INFO_WSCALE, INFO_ECN = 1, 2, 4, 8  # linux/tcp.h
-IP_MTU, IPV6_MTU = 14, 24  # linux/in.h, linux/in6.h
+IP_MTU, IPV6_MTU, IPV6_TCLASS = 14, 24, 67  # linux/in.h, linux/in6.h
 STATES = (
     *("?", "ESTABLISHED", "SYN-SENT", "SYN-RECEIVED", "FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT"),
     *("CLOSED", "CLOSE-WAIT", "LAST-ACK", "LISTEN", "CLOSING"),
@@ -23,30 +23,82 @@ CONTEXT = 4096  # bytes that a connection takes with empty queues, about
 SO_MEMINFO = 55  # asm-generic/socket.h
 
 _TCP = socket.IPPROTO_TCP
+# Level and name of each socket option, in the order of context.Options; IPv4, IPv6.
+PLACES = tuple(
+    (
+        *((_TCP, socket.TCP_NODELAY), (_TCP, socket.TCP_CORK), (socket.SOL_SOCKET, socket.SO_KEEPALIVE)),
+        *((_TCP, socket.TCP_KEEPIDLE), (_TCP, socket.TCP_KEEPINTVL), (_TCP, socket.TCP_KEEPCNT)),
+        *((_TCP, socket.TCP_USER_TIMEOUT), tos, hops, (socket.SOL_SOCKET, socket.SO_PRIORITY)),
+        (_TCP, socket.TCP_LINGER2),
+    )
+    for tos, hops in (
+        ((socket.IPPROTO_IP, socket.IP_TOS), (socket.IPPROTO_IP, socket.IP_TTL)),
+        ((socket.IPPROTO_IPV6, IPV6_TCLASS), (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)),
+    )
+)
 
 
-@dataclass(frozen=True)
-class Info:
-    """What TCP_INFO says (linux/tcp.h, struct tcp_info) of what interests here; times in microseconds."""
+# struct tcp_info of linux/tcp.h; the x are fields that nobody here asks for
+_INFO = struct.Struct("=B3xBBBxI4xI4xI32xI4xI4xII16xI16xQQ8xI76xIII")
+
+
+class Info(NamedTuple):
+    """What TCP_INFO says of what interests here; times in microseconds."""
 
     state: int
+    backoff: int  # how often the timeout was doubled
     options: int
     scales: int
     rto: int
     snd_mss: int
+    unacked: int  # segments
+    path_mtu: int
     srtt: int
     ssthresh: int
     cwnd: int
     retransmits: int
+    acked: int  # bytes so far, and their end of stream
+    received: int  # likewise
+    unsent: int  # bytes that TCP has, and their end of stream
     out_of_order: int  # segments so far, since this socket was made
     snd_wnd: int
     rcv_wnd: int
 
+    @property
+    def timestamps(self) -> bool:
+        return bool(self.options & 1)
+
+    @property
+    def sack(self) -> bool:
+        return bool(self.options & 2)
+
+    @property
+    def scaled(self) -> bool:
+        return bool(self.options & 4)
+
+    @property
+    def ecn(self) -> bool:
+        return bool(self.options & 8)
+
+    def lost(self, out_of_order: int) -> dict[str, int]:
+        """What TCP_REPAIR does not carry: the `lost_state` of docs/verbs.md. out_of_order: bytes of memory."""
+        lost = {"cwnd": self.cwnd, "ssthresh": self.ssthresh, "srtt_us": self.srtt, "rto_us": self.rto}
+        if self.ecn:
+            lost["ecn"] = 1
+        if self.out_of_order:
+            lost["out_of_order_segments"] = self.out_of_order
+        if out_of_order:
+            lost["out_of_order_memory"] = out_of_order
+        return lost
+
+    @property
+    def progress(self) -> tuple[int, ...]:
+        """Another one, if either stream has moved."""
+        return self.state, self.unacked, self.acked, self.received, self.unsent
+
 
 def info(s: socket.socket) -> Info:
-    data = s.getsockopt(_TCP, socket.TCP_INFO, 240).ljust(240, b"\0")
-    numbers = (struct.unpack_from("=I", data, at)[0] for at in (8, 16, 68, 76, 80, 100, 224, 228, 232))
-    return Info(data[0], data[5], data[6], *numbers)
+    return Info._make(_INFO.unpack(s.getsockopt(_TCP, socket.TCP_INFO, _INFO.size).ljust(_INFO.size, b"\0")))
 
 
 def state(s: socket.socket) -> int:
@@ -63,7 +115,8 @@ def urgent(s: socket.socket) -> bool:
     """Whether an urgent byte has come and was not read."""
     poll = select.poll()
     poll.register(s, select.POLLPRI)
-    return any(mask & select.POLLPRI for _, mask in poll.poll(0))
+    events = poll.poll(0)
+    return bool(events) and bool(events[0][1] & select.POLLPRI)
 
 
 def path_mtu(s: socket.socket, connection: Connection) -> int:
@@ -74,3 +127,11 @@ def path_mtu(s: socket.socket, connection: Connection) -> int:
         return s.getsockopt(socket.IPPROTO_IP, IP_MTU)
     except OSError:
         return 0
+
+
+def options(s: socket.socket, connection: Connection) -> Options:
+    """As they are set."""
+    get, places = s.getsockopt, PLACES[connection.ipv6]
+    nodelay, cork, keepalive = (get(*where) for where in places[:3])
+    keep = (get(*where) for where in places[3:6]) if keepalive else Options()[3:6]
+    return Options(nodelay, cork, keepalive, *keep, *(get(*where) for where in places[6:]))

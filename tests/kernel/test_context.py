@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import pytest
 
@@ -82,7 +81,7 @@ class Pair:
 
     def save(self) -> Context:
         repair.freeze(self.served)
-        context = repair.read(self.served, self.connection, MAC)
+        context = repair.read(self.served, self.connection, MAC).context
         repair.discard(self.served)
         return context
 
@@ -234,7 +233,7 @@ def test_sequence_numbers_that_wrap(pair: Pair) -> None:
     ours = pair.save()
     repair.freeze(pair.peer)
     backward = Connection(ours.connection.dst, ours.connection.dport, ours.connection.src, ours.connection.sport)
-    theirs = repair.read(pair.peer, backward, MAC)
+    theirs = repair.read(pair.peer, backward, MAC).context
     repair.discard(pair.peer)
     pair.peer = repair.restore(_shifted(theirs, near, near))
     repair.resume(pair.peer, theirs, probe=False)
@@ -255,7 +254,7 @@ def test_sequence_numbers_that_wrap(pair: Pair) -> None:
 def _shifted(c: Context, snd: int, rcv: int) -> Context:
     w = c.window
     window = Window(rcv, w.snd_wnd, w.max_window, w.rcv_wnd, rcv)
-    return replace(c, snd_una=snd, rcv_nxt=rcv, window=window)
+    return c._replace(snd_una=snd, rcv_nxt=rcv, window=window)
 
 
 def test_options_and_buffers_survive(pair: Pair) -> None:
@@ -267,7 +266,7 @@ def test_options_and_buffers_survive(pair: Pair) -> None:
     pair.restore(before, probe=False)
     after = pair.save()
     # Time goes on, and so does the timestamp; all else is as it was, and does not grow from move to move.
-    assert replace(after, timestamp=before.timestamp) == before
+    assert after._replace(timestamp=before.timestamp) == before
     assert 0 <= (after.timestamp or 0) - before.timestamp < 60_000_000
     pair.restore(after)
     pair.finish()
@@ -330,16 +329,16 @@ def _flip(data: bytes, where: int) -> bytes:
 
 
 DAMAGES: dict[str, Callable[[Context], Context]] = {
-    "snd_una": lambda c: replace(c, snd_una=(c.snd_una + 1) % 2**32),
-    "snd_una, high byte": lambda c: replace(c, snd_una=c.snd_una ^ 0x01000000),
-    "rcv_nxt": lambda c: replace(c, rcv_nxt=(c.rcv_nxt + 1) % 2**32),
-    "snd_wscale": lambda c: replace(c, snd_wscale=(c.snd_wscale or 0) - 1),
-    "rcv_wscale": lambda c: replace(c, rcv_wscale=(c.rcv_wscale or 0) - 1),
-    "sent": lambda c: replace(c, sent=_flip(c.sent, len(c.sent) // 2)),
-    "unsent": lambda c: replace(c, unsent=_flip(c.unsent, len(c.unsent) - 1)),
-    "received": lambda c: replace(c, received=_flip(c.received, 0)),
-    "sent, one byte short": lambda c: replace(c, sent=c.sent[1:]),
-    "received, one byte short": lambda c: replace(c, received=c.received[1:]),
+    "snd_una": lambda c: c._replace(snd_una=(c.snd_una + 1) % 2**32),
+    "snd_una, high byte": lambda c: c._replace(snd_una=c.snd_una ^ 0x01000000),
+    "rcv_nxt": lambda c: c._replace(rcv_nxt=(c.rcv_nxt + 1) % 2**32),
+    "snd_wscale": lambda c: c._replace(snd_wscale=(c.snd_wscale or 0) - 1),
+    "rcv_wscale": lambda c: c._replace(rcv_wscale=(c.rcv_wscale or 0) - 1),
+    "sent": lambda c: c._replace(sent=_flip(c.sent, len(c.sent) // 2)),
+    "unsent": lambda c: c._replace(unsent=_flip(c.unsent, len(c.unsent) - 1)),
+    "received": lambda c: c._replace(received=_flip(c.received, 0)),
+    "sent, one byte short": lambda c: c._replace(sent=c.sent[1:]),
+    "received, one byte short": lambda c: c._replace(received=c.received[1:]),
 }
 
 

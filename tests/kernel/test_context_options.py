@@ -3,17 +3,17 @@ has the states: host -> NIC -> NIC -> host, both ends sending, both streams comp
 
 import os
 import socket
-from dataclasses import replace
+import subprocess
 
 import pytest
 
 from host_agent import repair
 from host_agent.connection import Connection
 from host_agent.context import Context, Options, Window
-from host_agent.tcp_info import info
+from host_agent.tcp_info import PLACES, info
 from tests.kernel import test_context_matrix as matrix
 from tests.kernel.moves import FAMILIES, TOUR, both_send, finish, peek, peer_sysctl, small_window, tour, waiting
-from tests.kernel.world import MAC, World
+from tests.kernel.world import MAC, Namespace, World, _packets, _ports
 
 pytestmark = pytest.mark.kernel
 TCP = socket.IPPROTO_TCP
@@ -77,8 +77,8 @@ OPTIONS = Options(
 @pytest.mark.parametrize("congestion", ["reno", "cubic", "bbr"])
 def test_socket_options(world: World, family: int, congestion: str, cork: int) -> None:
     connection = world.connect(family)
-    options = replace(OPTIONS, cork=cork, nodelay=1 - cork)
-    for where, value in zip(repair._places(connection), options.__dict__.values(), strict=True):
+    options = OPTIONS._replace(cork=cork, nodelay=1 - cork, priority=4 * cork)
+    for where, value in zip(PLACES[connection.ipv6], options, strict=True):
         world.tcp.setsockopt(*where, value)
     world.tcp.setsockopt(TCP, socket.TCP_CONGESTION, congestion.encode())
     before = peek(world)
@@ -122,6 +122,36 @@ def test_what_was_sent_before_the_cork_is_sent_again_at_once(world: World) -> No
     assert peek(world).options.cork == 1
     world.move("host")
     finish(world)
+
+
+@FAMILIES
+def test_a_short_timeout_stays_short(world: World, family: int) -> None:
+    """A namespace that never had to do with this peer hears that its round trips are short; the wire hears nothing."""
+    world.connect(family)
+    both_send(world, 50_000)
+    world.settle()
+    assert info(world.tcp).rto < repair.SHORT_RTO
+    for space in world.spaces.values():
+        _knows_no_peer(space)
+    for target in TOUR:
+        world.move(target)
+        told = info(world.held().tcp)
+        assert (told.srtt, told.rto < repair.SHORT_RTO) == (0, True)
+        assert not [one for one in _packets(world.spaces[target].fd) if _ports(one) == {repair.DISCARD}]
+    finish(world)
+
+
+def test_a_long_timeout_is_not_made_short(world: World) -> None:
+    world.connect(socket.AF_INET)
+    long = peek(world)._replace(rto=2 * repair.SHORT_RTO)
+    _knows_no_peer(world.spaces["nic0"])
+    with world.spaces["nic0"].inside(), repair.restore(long) as s:
+        assert info(s).rto >= 1_000_000
+
+
+def _knows_no_peer(space: Namespace) -> None:
+    with space.inside():
+        subprocess.run(["ip", "tcp_metrics", "flush"], check=True)
 
 
 NEGOTIATED = {
@@ -248,7 +278,7 @@ def shift(world: World, *, snd: int, rcv: int) -> None:
     ours = peek(world)
     with world.peer_space.inside():
         repair.freeze(world.peer)
-        theirs = repair.read(world.peer, backward, MAC)
+        theirs = repair.read(world.peer, backward, MAC).context
         repair.discard(world.peer)
         world.peer = repair.restore(_shifted(theirs, rcv, snd))
         repair.resume(world.peer, theirs, probe=False)
@@ -260,4 +290,4 @@ def shift(world: World, *, snd: int, rcv: int) -> None:
 
 def _shifted(c: Context, snd: int, rcv: int) -> Context:
     w = c.window
-    return replace(c, snd_una=snd, rcv_nxt=rcv, window=Window(rcv, w.snd_wnd, w.max_window, w.rcv_wnd, rcv))
+    return c._replace(snd_una=snd, rcv_nxt=rcv, window=Window(rcv, w.snd_wnd, w.max_window, w.rcv_wnd, rcv))
