@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from controller import config
+from controller.checks import Mistake
 
 
 def main() -> int:
@@ -15,7 +16,7 @@ def main() -> int:
     options = parser.parse_args()
     try:
         settings = config.load(options.config)
-    except config.ConfigError as error:
+    except Mistake as error:
         print(f"controller: {error}", file=sys.stderr)
         return 2
     from controller.app import run  # Ryu takes half a second to import: only when there is something to run

@@ -15,11 +15,10 @@ Every request names itself by `do` and, but for `state`, its switch by `switch`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from controller import lacp_text
+from controller import checks, lacp_text
 from controller.events import emit
 from controller.hashing import Connection, connection
 from controller.lag import Lag
@@ -29,7 +28,7 @@ from controller.rebalance import REBALANCE
 from controller.switch import Switch
 
 Request = dict[str, Any]
-_MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
+_MOST = 0xFFFF
 
 
 class Connected(Protocol):
@@ -92,9 +91,8 @@ def _ports_of(link: Connected, request: Request) -> Request:
 
 
 def _carrier(lag: Lag, conn: Connection, src_mac: object = None) -> int:
-    if src_mac is not None and (not isinstance(src_mac, str) or not _MAC.fullmatch(src_mac)):
-        raise ValueError(f"src_mac: {src_mac!r} is not a MAC address")
-    if (port := lag.port_of(conn, src_mac)) is None:
+    mac = None if src_mac is None else checks.mac(src_mac, "src_mac")
+    if (port := lag.port_of(conn, mac)) is None:
         raise ValueError(f"{lag.name}: no member is active")
     return port
 
@@ -102,7 +100,7 @@ def _carrier(lag: Lag, conn: Connection, src_mac: object = None) -> int:
 def _move(link: Connected, request: Request) -> Request:
     lag, conn, port = link.switch.lag(request.get("lag")), _connection(request), request.get("port")
     _need_ready(link)
-    number = _number("port", port)
+    number = checks.number(port, "port", 0, _MOST)
     link.act(lambda _: link.switch.moved(lag.name, conn, number))
     emit("moved", switch=link.switch.name, lag=lag.name, **conn._asdict(), port=number)
     return {}
@@ -113,11 +111,9 @@ def _set(link: Connected, request: Request) -> Request:
     keys = {"seed", "hash", "rebalance"} & request.keys()
     if not keys:
         raise ValueError("set: at least one of seed, hash, rebalance is needed")
-    seed = _number("seed", request["seed"], 65535) if "seed" in request else None
-    for key, known in (("hash", POLICIES), ("rebalance", REBALANCE)):
-        if key in request and (not isinstance(request[key], str) or request[key] not in known):
-            raise ValueError(f"{key}: {request[key]!r} is not known (known: {', '.join(known)})")
-    policy, rebalance = request.get("hash"), request.get("rebalance")
+    seed = checks.number(request["seed"], "seed", 0, _MOST) if "seed" in request else None
+    policy = checks.choice(request["hash"], "hash", POLICIES) if "hash" in request else None
+    rebalance = checks.choice(request["rebalance"], "rebalance", REBALANCE) if "rebalance" in request else None
     _need_ready(link)
     link.act(lambda now: link.switch.changed(lag.name, seed, policy, rebalance, now))
     lag = link.switch.lags[lag.name]
@@ -134,7 +130,7 @@ def _take_back(link: Connected, request: Request) -> Request:
 
 
 def _drain(link: Connected, request: Request, out: bool) -> Request:
-    lag, port = link.switch.lag(request.get("lag")), _number("port", request.get("port"))
+    lag, port = link.switch.lag(request.get("lag")), checks.number(request.get("port"), "port", 0, _MOST)
     _need_ready(link)
     link.act(lambda now: link.switch.drained(lag.name, port, out, now))
     emit("drained", switch=link.switch.name, lag=lag.name, port=port, out=out)
@@ -148,12 +144,6 @@ def _connection(request: Request) -> Connection:
 def _need_ready(link: Connected) -> None:
     if not link.ready:
         raise ValueError(f"{link.switch.name}: the switch is not connected")
-
-
-def _number(name: str, value: object, most: int = 0xFFFF) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
-        raise ValueError(f"{name}: expected a number from 0 to {most}, not {value!r}")
-    return value
 
 
 def _settings(lag: Lag) -> Request:

@@ -1,35 +1,24 @@
 """Removes results that a killed run left unfinished. A run's network, processes and mounts end with it by themselves.
 
 Decides what is a leftover: a folder with a run's `events.jsonl` and `scenario.yaml`, without its `result.json`, that
-no process names. Touches nothing else.
+nobody works on. Touches nothing else.
 """
 
 import shutil
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-
-def leftovers(results: Path) -> list[Path]:
-    """The folders of unfinished runs below a folder of results, those of runs under way left out."""
-    found = [record.parent for record in sorted(results.glob("**/events.jsonl"))]
-    begun = [folder for folder in found if (folder / "scenario.yaml").exists()]
-    unfinished = [folder for folder in begun if not (folder / "result.json").exists()]
-    named = "\n".join(_command_lines()) if unfinished else ""
-    return [folder for folder in unfinished if str(folder.absolute()) not in named]
+from scenarios.claim import RECORD, under_way
 
 
 def clean(results: Path) -> list[Path]:
-    """Remove them, and folders that are empty then; returns what was removed. Raises OSError."""
-    found = leftovers(results)
-    for folder in found:
+    """Remove them below a folder of results, and folders that are empty then; what was removed. Raises OSError."""
+    found = [record.parent for record in sorted(results.glob(f"**/{RECORD}"))]
+    # A run that nobody works on any more has its result by now, or never will.
+    unfinished = [one for one in found if not under_way(one) and not (one / "result.json").exists()]
+    removed = [folder for folder in unfinished if (folder / "scenario.yaml").exists()]
+    for folder in removed:
         shutil.rmtree(folder)
         with suppress(OSError):  # others are still in it
             folder.parent.rmdir()
-    return found
-
-
-def _command_lines() -> Iterable[str]:
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            yield path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return removed

@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from scenarios import batch, catalogue, clean, demo, environment, events, language, launcher, up
+from scenarios.claim import RECORD, under_way
 from scenarios.console import Console
 from scenarios.load import LoadError, cases_of_file, load_file
 from scenarios.report import archive
+from scenarios.report.junit import Case
 from topologies import capabilities
 from topologies.sandbox import SandboxError
 
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LoadError as error:
         print("\n".join(error.lines), file=sys.stderr)
         return WRONG
-    except CallError as error:
+    except (CallError, archive.NoRun) as error:
         print(f"teambed: {error}", file=sys.stderr)
         return WRONG
     except SandboxError as error:
@@ -129,8 +130,9 @@ def _run(arguments: argparse.Namespace) -> int:
         return CANNOT
     _make(jobs[0].out.parent)
     surroundings = environment.describe(found)
-    kept = [verdict for job in jobs if arguments.resume and (verdict := launcher.finished(job))]
-    missing = [job for job in jobs if not (arguments.resume and launcher.finished(job))]
+    earlier = [launcher.finished(job) if arguments.resume else None for job in jobs]
+    kept = [verdict for verdict in earlier if verdict]
+    missing = [job for job, verdict in zip(jobs, earlier, strict=True) if not verdict]
     for job in missing:
         if job.out.exists():  # what an interrupted run left, or one of other words
             shutil.rmtree(job.out)
@@ -139,7 +141,8 @@ def _run(arguments: argparse.Namespace) -> int:
     with launcher.Interruption() as interruption:
         verdicts = kept + batch.Batch(missing, surroundings, interruption, Path.cwd()).run(arguments.jobs)
     with contextlib.suppress(OSError):  # then there are no results either, and that has been told
-        archive.write_junit(jobs[0].out.parent, [job.out for job in jobs])
+        ran = [job.out for job in jobs if (job.out / "result.json").is_file()]
+        archive.write_junit(jobs[0].out.parent, [archive.case(folder) for folder in ran])
     launcher.give_to_caller(jobs[0].out.parent)
     counts = {one: verdicts.count(one) for one in ("pass", "fail", "error", "skip") if one in verdicts}
     if len(jobs) > 1:
@@ -234,6 +237,8 @@ def _jobs(
             )
         if there.exists() and not ((there / "events.jsonl").exists() or (there.is_dir() and not any(there.iterdir()))):
             raise CallError(f"{_short(there)} holds something else than results; choose another --out")
+        if (there / RECORD).exists() and under_way(there):
+            raise CallError(f"{_short(there)}: another call runs this there; wait for it, or choose another --out")
         jobs[name], files_of[name] = launcher.Job(case, there), file
     if folder.exists() and not folder.is_dir():
         raise CallError(f"{_short(folder)} is a file; --out names a folder")
@@ -290,24 +295,27 @@ def _test(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    results: dict[Path, dict[str, Any]] = {}
+    cases: list[Case] = []
     complaints: list[str] = []
     try:
         for folder in archive.runs(arguments.folder):
             try:
-                results[folder] = archive.rebuild(folder)
+                result, case = archive.rebuild(folder)
             except LoadError as error:  # the others have their reports all the same
                 complaints += error.lines
             except archive.NoRun as error:
                 complaints.append(f"teambed: {error}")
-        archive.write_junit(arguments.folder, list(results))
-    except (archive.NoRun, OSError) as error:
-        raise CallError(str(error)) from None
-    for folder, result in results.items():
-        print(f"{result['verdict'].upper()} {result['scenario']}: {_short(folder / 'report.html')}")
+            except OSError as error:
+                complaints.append(f"teambed: {error.filename or folder}: {error.strerror}")
+            else:
+                cases.append(case)
+                print(f"{result['verdict'].upper()} {result['scenario']}: {_short(folder / 'report.html')}")
+        archive.write_junit(arguments.folder, cases)
+    except OSError as error:
+        raise CallError(f"{error.filename or arguments.folder}: {error.strerror}") from None
     if complaints:
         raise LoadError(complaints)
-    return PASSED if {result["verdict"] for result in results.values()} <= {"pass", "skip"} else FAILED
+    return PASSED if {case.result["verdict"] for case in cases} <= {"pass", "skip"} else FAILED
 
 
 def _doctor(_: argparse.Namespace) -> int:

@@ -229,7 +229,7 @@ def around(names: Mapping[str, object], events: Sequence[Event]) -> list[str]:
     return list(lines.values())[-AROUND:]
 
 
-def tell(event: Event, names: Mapping[Any, str]) -> str:
+def tell(event: measure.Event, names: Mapping[Any, str]) -> str:
     """An event in words, empty for those that a person need not see. `names`: connection → traffic."""
     name = event.get("traffic") or names.get(connection_of(event), "a connection")
     if event.get("times", 1) > 1:
@@ -259,19 +259,19 @@ def tell(event: Event, names: Mapping[Any, str]) -> str:
     return words[event["event"]]() if event["event"] in words else ""
 
 
-def _connected(name: str, event: Event) -> str:
+def _connected(name: str, event: measure.Event) -> str:
     if "sports" in event:
         return f"{name}: {len(event['sports'])} more connected"
     return f"{name}: connected from {event['src']}:{event['sport']}"
 
 
-def _checked(event: Event) -> str:
+def _checked(event: measure.Event) -> str:
     if event["differences"]:
         return f"records and sockets differ, {event['differences']} times: {'; '.join(event['examples'])}"
     return f"records and sockets of {event['connections']} connections agree"
 
 
-def _step(event: Event) -> str:
+def _step(event: measure.Event) -> str:
     about = [str(event[key]) for key in _ABOUT if event.get(key)]
     about += [f"{key} {value}" for key, value in event.items() if key not in (*_ABOUT, *_OF_ALL_STEPS)]
     return f"step {event['index'] + 1}: {event['do']} {' '.join(about)}".rstrip()

@@ -5,6 +5,7 @@ is one write of at most 4096 bytes, so lines never mix.
 """
 
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -16,6 +17,19 @@ ZERO = "TEAMBED_T0"
 """The environment variable that holds the run's zero, in seconds of CLOCK_MONOTONIC."""
 
 Event = dict[str, Any]
+
+
+class Damaged(Exception):
+    """An event lacks what it must tell: one line, which names it."""
+
+
+class Told(Event):
+    """An event of a finished run. It knows its line, to say so when a word is asked for that it lacks."""
+
+    line = 0
+
+    def __missing__(self, key: str) -> Any:
+        raise Damaged(f"line {self.line} of events.jsonl: the event `{self['event']}` lacks `{key}`")
 
 
 class Emitter:
@@ -61,7 +75,12 @@ class Tail:
 
 def read(path: Path) -> list[Event]:
     """All events of a finished run, in the order of their times."""
-    events = list(_parse(path.read_bytes().split(b"\n")))
+    events: list[Event] = []
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        for event in _parse([line]):
+            told = Told(event)
+            told.line = number
+            events.append(told)
     return sorted(events, key=lambda event: event["t"])
 
 
@@ -69,7 +88,11 @@ def _parse(lines: list[bytes]) -> Iterator[Event]:
     for line in lines:
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(event, dict) and "event" in event and isinstance(event.get("t"), (int, float)):
+        if isinstance(event, dict) and isinstance(event.get("event"), str) and _is_time(event.get("t")):
             yield event
+
+
+def _is_time(t: object) -> bool:
+    return isinstance(t, int | float) and not isinstance(t, bool) and math.isfinite(t)

@@ -3,7 +3,6 @@
 The judgement is made here, from events.jsonl alone, so a run whose sandbox was killed has its result too.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -17,7 +16,8 @@ from types import FrameType
 from typing import Any, Protocol
 
 from scenarios import events, needs, verdict
-from scenarios.load import Case
+from scenarios.claim import claim
+from scenarios.load import Case, LoadError
 from scenarios.report import archive
 from scenarios.schema import Scenario
 from topologies import sandbox
@@ -80,7 +80,7 @@ class Run:
         self.job, self._watcher, self._interruption = job, watcher, interruption
         record, scenario = job.out / "events.jsonl", job.scenario
         (job.out / "logs").mkdir(parents=True)
-        record.touch()
+        self._claim = claim(job.out)
         (job.out / "scenario.yaml").write_text(job.case.text, encoding="utf-8")
         self._zero = time.monotonic()
         with record.open("ab") as file:
@@ -161,7 +161,8 @@ class Run:
         if self._sandbox:
             with record.open("ab") as file:
                 events.Emitter("teambed", file.fileno(), self._zero)("torn_down", status=status)
-        return archive.write(out, self.job.scenario)
+        with self._claim:
+            return archive.write(out, self.job.scenario)
 
 
 def run(job: Job, environment: Mapping[str, Any], watcher: Watcher, interruption: Interruption) -> verdict.Result:
@@ -178,9 +179,9 @@ def run(job: Job, environment: Mapping[str, Any], watcher: Watcher, interruption
 def finished(job: Job) -> str | None:
     """The verdict of an earlier run of this very case that came to its end, None when there is none."""
     try:
-        result = json.loads((job.out / "result.json").read_text())
+        result = archive.case(job.out).result
         return str(result["verdict"]) if result["digest"] == job.case.digest and result["verdict"] in ENDED else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, KeyError, LoadError, archive.NoRun):
         return None
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -62,7 +63,7 @@ class Children:
         child.process.kill()
         status = child.process.wait()
         if status != -signal.SIGKILL:
-            raise RunError(f"{who} {_ended(status)} before it was to be killed{_last_words(child.log)}")
+            raise RunError(f"{who} {_ended(status)} before it was to be killed{last_words(child.log)}")
         self._killed[who] = child
 
     def restart(self, who: str) -> None:
@@ -85,7 +86,7 @@ class Children:
         for child in self._children.values():
             status = child.process.poll()
             if status is not None and not (child.ends and status == 0):
-                raise RunError(f"{child.who} {_ended(status)}{_last_words(child.log)}")
+                raise RunError(f"{child.who} {_ended(status)}{last_words(child.log)}")
 
     def running(self, who: str) -> bool:
         """Whether that process has been started and has not ended."""
@@ -134,6 +135,9 @@ def _ended(status: int) -> str:
         return f"was ended by signal {-status}"
 
 
-def _last_words(log: Path) -> str:
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+def last_words(log: Path) -> str:
+    """What a process wrote last, to go behind what became of it; also of an archived log, which may be gone."""
+    lines: list[str] = []
+    with suppress(OSError):
+        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return f": {lines[-1][:300]}" if lines else "; it left nothing in its log"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from scenarios import events
 from scenarios.bench import Bench
+from scenarios.claim import claim
 from scenarios.launcher import ROOT
 from scenarios.live import Live
 from scenarios.load import Case, load_file
@@ -32,6 +33,7 @@ LOOK_S = 0.2
 def start(case: Case, out: Path) -> int:
     """From outside: the sandbox on this terminal, to its end; its exit status. Raises SandboxError."""
     (out / "logs").mkdir(parents=True)
+    claimed = claim(out)
     (out / "scenario.yaml").write_text(case.text, encoding="utf-8")
     argv = [sys.executable, "-m", "scenarios.up", "--scenario", str(out / "scenario.yaml"), "--out", str(out)]
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -47,6 +49,7 @@ def start(case: Case, out: Path) -> int:
             except subprocess.TimeoutExpired:
                 continue
     finally:
+        claimed.close()
         signal.signal(signal.SIGINT, before)
 
 

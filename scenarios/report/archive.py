@@ -5,12 +5,15 @@ Reads events.jsonl, scenario.yaml, the captures and the runner's log; writes res
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from scenarios import events, verdict
+from scenarios.claim import under_way
 from scenarios.console import told
 from scenarios.load import load_file
+from scenarios.processes import last_words
 from scenarios.report import captures
 from scenarios.report.junit import Case, junit
 from scenarios.report.page import page
@@ -36,9 +39,14 @@ def runs(folder: Path) -> list[Path]:
     return found
 
 
-def rebuild(folder: Path) -> verdict.Result:
+def rebuild(folder: Path) -> tuple[verdict.Result, Case]:
     """Judge an archived run again, by its own scenario file. Raises NoRun, LoadError, OSError."""
-    return write(folder, _scenario(folder))
+    if under_way(folder):
+        raise NoRun(f"{folder}: the run is under way")
+    scenario = _scenario(folder)
+    with _readable(folder):
+        result = write(folder, scenario)
+    return result, case(folder)
 
 
 def write(folder: Path, scenario: Scenario) -> verdict.Result:
@@ -48,26 +56,40 @@ def write(folder: Path, scenario: Scenario) -> verdict.Result:
     result = verdict.judge(scenario, record, environment)
     if result.get("reason") == verdict.WITHOUT_A_WORD:
         status = _told(record, "torn_down").get("status", "unknown")
-        result["reason"] += f" (exit status {status}){_last_words(folder / 'logs' / 'runner.log')}"
+        result["reason"] += f" (exit status {status}){last_words(folder / 'logs' / 'runner.log')}"
     result["digest"] = _told(record, "scenario").get("digest")
-    _put(folder / "result.json", _dump(result))
+    shown = page(result, record, scenario.about)
     captures.put_together(folder, record)
-    _put(folder / "report.html", page(result, record, scenario.about))
+    _put(folder / "result.json", _dump(result))
+    _put(folder / "report.html", shown)
     return result
 
 
-def write_junit(folder: Path, runs_in_it: Sequence[Path]) -> None:
-    """junit.xml of these runs, those that have a result. Raises OSError."""
-    cases = [_case(run) for run in runs_in_it if (run / "result.json").is_file()]
+def write_junit(folder: Path, cases: Sequence[Case]) -> None:
+    """junit.xml of these runs. Raises OSError."""
     _put(folder / "junit.xml", junit(cases))
 
 
-def _case(folder: Path) -> Case:
-    record = events.read(folder / "events.jsonl")
-    result = json.loads((folder / "result.json").read_text())
-    took = max((float(event["t"]) for event in record), default=0.0)
-    text = told(_scenario(folder), result, record, folder)
-    return Case(result, text, took, _told(record, "scenario").get("started"), str(folder))
+def case(folder: Path) -> Case:
+    """What junit.xml tells of a run that has its result. Raises NoRun, LoadError, OSError."""
+    scenario = _scenario(folder)
+    with _readable(folder):
+        record = events.read(folder / "events.jsonl")
+        result = json.loads((folder / "result.json").read_text())
+        took = max((float(event["t"]) for event in record), default=0.0)
+        text = told(scenario, result, record, folder)
+        return Case(result, text, took, _told(record, "scenario").get("started"), str(folder))
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """An archive may come from anywhere: what makes no sense in it is the reader's to know, in one line."""
+    try:
+        yield
+    except events.Damaged as error:
+        raise NoRun(f"{folder} is damaged: {error}") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise NoRun(f"{folder} is damaged: {type(error).__name__}: {str(error).splitlines()[0][:200]}") from error
 
 
 def _scenario(folder: Path) -> Scenario:
@@ -94,11 +116,3 @@ def _put(file: Path, text: str) -> None:
     written = file.with_name(file.name + ".new")
     written.write_text(text)
     written.replace(file)
-
-
-def _last_words(log: Path) -> str:
-    try:
-        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    except OSError:
-        return ""
-    return f": {lines[-1][:300]}" if lines else ""

@@ -59,7 +59,7 @@ def _words(event: Event, names: Mapping[Connection, str]) -> str:
         case "members" | "buckets":
             return ""
         case _:
-            return console.tell(dict(event), names)
+            return console.tell(event, names)
 
 
 def _what(name: str) -> str:

@@ -84,7 +84,7 @@ def _marks(events: Sequence[Event], broken: set[float]) -> list[tuple[float, int
             # A link's fall is told right behind its step.
             behind = [one for one in events[index + 1 : index + 4] if one["event"] == "wire" and not one["up"]]
             fault = float(event["t"]) in broken or (bool(behind) and behind[0].get("nic") == event.get("nic"))
-            words = console.tell(dict(event), {}).partition(": ")[2].strip()
+            words = console.tell(event, {}).partition(": ")[2].strip()
             found.append((float(event["t"]), len(found) + 1, fault, words))
     return found
 
@@ -139,7 +139,7 @@ def _told(events: Sequence[Event]) -> list[tuple[str, str]]:
     names = {c: event["traffic"] for event in events if event["event"] == "connected" for c in connections_of(event)}
     lines: dict[str, str] = {}
     for event in events:
-        text = console.tell(dict(event), names)
+        text = console.tell(event, names)
         if text and text not in lines:
             lines[text] = f"{event['t']:.3f}"
     return [(at, text) for text, at in lines.items()]

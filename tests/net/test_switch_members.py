@@ -185,11 +185,11 @@ def test_commands_while_it_runs(start: Start) -> None:
         ({"do": "set"}, "at least one of"),
         ({"do": "set", "hash": "layer9"}, "hash: 'layer9' is not known"),
         ({"do": "set", "rebalance": ["modulo"]}, "is not known"),
-        ({"do": "set", "seed": 70000}, "seed: expected a number from 0 to 65535"),
+        ({"do": "set", "seed": 70000}, "seed: expected a whole number from 0 to 65535"),
         ({"do": "take_out", "port": 4}, "not a member"),
         ({"do": "take_out"}, "port: expected"),
         ({"do": "ports_of", "connections": [[1]]}, "connections: expected"),
-        ({"do": "port_of", **connections[0]._asdict(), "src_mac": "x"}, "not a MAC"),
+        ({"do": "port_of", **connections[0]._asdict(), "src_mac": "x"}, "expected a MAC"),
     ]
     for request, says in wrong:
         reply = bench.ask(switch="s1", lag="team0", **request)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from controller.config import ConfigError, load, parse
+from controller.checks import Mistake
+from controller.config import load, parse
 
 ROOT = Path(__file__).parents[3]
 RIGHT: dict[str, Any] = {
@@ -68,16 +69,16 @@ def test_what_is_wrong_is_named(path: list[Any], value: object, says: str) -> No
     for step in parents:
         place = place[step]
     place[last] = value
-    with pytest.raises(ConfigError, match=says) as caught:
+    with pytest.raises(Mistake, match=says) as caught:
         parse(document)
     assert "\n" not in str(caught.value)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="No such file"):
+    with pytest.raises(Mistake, match="No such file"):
         load(str(tmp_path / "nowhere.json"))
     (tmp_path / "half.json").write_text("{")
-    with pytest.raises(ConfigError, match="not JSON"):
+    with pytest.raises(Mistake, match="not JSON"):
         load(str(tmp_path / "half.json"))
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from controller import tracking
-from controller.config import ConfigError, parse
+from controller.checks import Mistake
+from controller.config import parse
 from controller.rebalance import REBALANCE
 from tests.unit.controller.fake import CLIENT, CONNECTIONS, EVERYBODY, STRANGER, TEAM, FakeTable, Frame, arp, segment
 
@@ -180,5 +181,5 @@ def test_a_switch_that_was_not_met_yet_is_taken_for_good() -> None:
     ],
 )
 def test_what_leads_nowhere_is_refused(beyond: object, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(Mistake, match=said):
         parse(document({**CORE, "beyond": beyond}))

@@ -2,10 +2,13 @@
 
 import io
 
-from scenarios.clean import clean, leftovers
+from scenarios import launcher
+from scenarios.batch import Unseen
+from scenarios.claim import claim
+from scenarios.clean import clean
 from scenarios.cli import LIBRARY, main
 from scenarios.demo import WORDS, Narrator
-from scenarios.load import load_file
+from scenarios.load import cases_of_file, load_file
 
 WHO = {"src": "10.0.0.11", "sport": 40000, "dst": "10.0.0.1", "dport": 80}
 MOVE = {"t": 2.0, "who": "agent", "event": "move", "kind": "reload", "from": "nic0", "to": "nic1", **WHO}
@@ -36,11 +39,29 @@ def test_only_unfinished_runs_are_removed(tmp_path, capsys, monkeypatch):
     run(results / "three" / "running", "events.jsonl", "scenario.yaml")
     run(results / "four" / "of_something_else", "events.jsonl")
     run(results / "mine", "notes.txt")
-    busy = f"python -m scenarios.runner --out {results / 'three' / 'running'}"
-    monkeypatch.setattr("scenarios.clean._command_lines", lambda: [busy])
-    assert leftovers(results) == [results / "two" / "killed"]
     monkeypatch.chdir(tmp_path)
-    assert main(["clean"]) == 0
-    assert capsys.readouterr().out == "removed results/two/killed\n"
-    assert sorted(path.name for path in results.iterdir()) == ["four", "mine", "one", "three"]
-    assert clean(results) == []
+    with claim(results / "three" / "running"):
+        assert main(["clean"]) == 0
+        assert capsys.readouterr().out == "removed results/two/killed\n"
+        assert sorted(path.name for path in results.iterdir()) == ["four", "mine", "one", "three"]
+        assert clean(results) == []
+    assert clean(results) == [results / "three" / "running"]
+
+
+def test_a_run_that_is_being_judged_stays(tmp_path, capsys):
+    """Its sandbox is gone, no process names it, and its result is not written yet."""
+    file = tmp_path / "s.yaml"
+    file.write_text("scenario: s\nabout: One.\nservices: {a: {listen: 80}}\nneeds: [curl]\n"
+                    "traffic: {t: {client: c1, service: a, receive: 1KB}}\nexpect: [t.intact]\n")  # fmt: skip
+    (case,) = cases_of_file(file)
+    job = launcher.Job(case, tmp_path / "results" / "s")
+    running = launcher.Run(job, {"capabilities": {"missing": ["curl"]}}, Unseen(), launcher.Interruption())
+    assert not running.go_on()
+    assert clean(tmp_path) == []
+    assert main(["run", str(file), "--out", str(job.out.parent), "--resume"]) == 2
+    assert capsys.readouterr().err.endswith("/s: another call runs this there; wait for it, or choose another --out\n")
+    assert main(["report", str(job.out)]) == 2
+    assert capsys.readouterr().err == f"teambed: {job.out}: the run is under way\n"
+    assert running.result()["verdict"] == "skip"
+    assert clean(tmp_path) == []
+    assert main(["report", str(job.out)]) == 0
