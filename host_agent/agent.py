@@ -21,6 +21,7 @@ from host_agent.custody import Custody
 from host_agent.decision import By
 from host_agent.emit import emit
 from host_agent.flood_watch import FloodWatch
+from host_agent.headcount import Headcount
 from host_agent.hold import Hold
 from host_agent.lacp_watch import Watch
 from host_agent.loop import EDGE, Loop
@@ -59,6 +60,7 @@ class Agent:
         self.loop.watch(self._reports.fd, lambda _mask: self._reports.consume())
         self.loop.watch(self._hold.fd, lambda _mask: self._hold.take(self.custody.moves))
         self.floods = FloodWatch(config.name, self.loop, self.records, len(config.nics), config.flood_per_s).floods
+        Headcount(config.name, self.loop, self.records, self.team.names)
         Sweep(self.loop, self.records, self.peers, config.age_s, self.custody.aged)
         for port, rule in config.offload.services.items():
             self.records.set_service(port, _threshold(rule))

@@ -8,6 +8,7 @@ this one to run the method without a kernel, and hold the BPF programs against i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -44,6 +45,9 @@ class PlainRecords:
 
     def quiet(self, since: int) -> Iterator[list[tuple[Connection, Record]]]:
         yield [(c, r) for c, r in self._records.items() if r.last_seen <= since]
+
+    def tally(self) -> Iterator[Counter[tuple[int, bool]]]:
+        yield Counter((record.nic, record.offloaded) for record in self._records.values())
 
     def put(self, connection: Connection, record: Record) -> None:
         """Raises RecordsFull."""

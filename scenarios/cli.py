@@ -300,7 +300,7 @@ def _report(arguments: argparse.Namespace) -> int:
     try:
         for folder in archive.runs(arguments.folder):
             try:
-                result, case = archive.rebuild(folder)
+                case = archive.rebuild(folder)
             except LoadError as error:  # the others have their reports all the same
                 complaints += error.lines
             except archive.NoRun as error:
@@ -309,7 +309,8 @@ def _report(arguments: argparse.Namespace) -> int:
                 complaints.append(f"teambed: {error.filename or folder}: {error.strerror}")
             else:
                 cases.append(case)
-                print(f"{result['verdict'].upper()} {result['scenario']}: {_short(folder / 'report.html')}")
+                verdict, name = case.result["verdict"], case.result["scenario"]
+                print(f"{verdict.upper()} {name}: {_short(folder / 'report.html')}")
         archive.write_junit(arguments.folder, cases)
     except OSError as error:
         raise CallError(f"{error.filename or arguments.folder}: {error.strerror}") from None

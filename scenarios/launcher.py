@@ -162,7 +162,7 @@ class Run:
             with record.open("ab") as file:
                 events.Emitter("teambed", file.fileno(), self._zero)("torn_down", status=status)
         with self._claim:
-            return archive.write(out, self.job.scenario)
+            return archive.write(out, self.job.scenario).result
 
 
 def run(job: Job, environment: Mapping[str, Any], watcher: Watcher, interruption: Interruption) -> verdict.Result:

@@ -39,18 +39,17 @@ def runs(folder: Path) -> list[Path]:
     return found
 
 
-def rebuild(folder: Path) -> tuple[verdict.Result, Case]:
+def rebuild(folder: Path) -> Case:
     """Judge an archived run again, by its own scenario file. Raises NoRun, LoadError, OSError."""
     if under_way(folder):
         raise NoRun(f"{folder}: the run is under way")
     scenario = _scenario(folder)
     with _readable(folder):
-        result = write(folder, scenario)
-    return result, case(folder)
+        return write(folder, scenario)
 
 
-def write(folder: Path, scenario: Scenario) -> verdict.Result:
-    """Judge what the folder's events tell, and write everything. Raises OSError."""
+def write(folder: Path, scenario: Scenario) -> Case:
+    """Judge what the folder's events tell, and write everything, or nothing. Raises OSError."""
     record = events.read(folder / "events.jsonl")
     environment = _told(record, "environment").get("environment", {})
     result = verdict.judge(scenario, record, environment)
@@ -58,11 +57,11 @@ def write(folder: Path, scenario: Scenario) -> verdict.Result:
         status = _told(record, "torn_down").get("status", "unknown")
         result["reason"] += f" (exit status {status}){last_words(folder / 'logs' / 'runner.log')}"
     result["digest"] = _told(record, "scenario").get("digest")
-    shown = page(result, record, scenario.about)
+    made, shown = _case(folder, scenario, result, record), page(result, record, scenario.about)
     captures.put_together(folder, record)
     _put(folder / "result.json", _dump(result))
     _put(folder / "report.html", shown)
-    return result
+    return made
 
 
 def write_junit(folder: Path, cases: Sequence[Case]) -> None:
@@ -74,11 +73,15 @@ def case(folder: Path) -> Case:
     """What junit.xml tells of a run that has its result. Raises NoRun, LoadError, OSError."""
     scenario = _scenario(folder)
     with _readable(folder):
-        record = events.read(folder / "events.jsonl")
         result = json.loads((folder / "result.json").read_text())
-        took = max((float(event["t"]) for event in record), default=0.0)
-        text = told(scenario, result, record, folder)
-        return Case(result, text, took, _told(record, "scenario").get("started"), str(folder))
+        return _case(folder, scenario, result, events.read(folder / "events.jsonl"))
+
+
+def _case(folder: Path, scenario: Scenario, result: verdict.Result, record: Sequence[events.Event]) -> Case:
+    took = max((float(event["t"]) for event in record), default=0.0)
+    started = _told(record, "scenario").get("started")
+    text = told(scenario, result, record, folder)
+    return Case(result, text, took, started if isinstance(started, str) else None, str(folder))
 
 
 @contextmanager

@@ -44,17 +44,14 @@ def page(result: Mapping[str, Any], events: Sequence[Event], about: str) -> str:
     clients = {name: str(story.asked["client"]) for name, story in traffic.items()}
     drawn = bool(topology) and any(event["event"] == "up" for event in events)
     cut = [float(event["t"]) for event in events if event["event"] == "wire" and not event["up"]]
+    panels = timeline.panels(series.throughput(events, grid), series.held(events, grid), series.records(events, grid))
     return _TEMPLATES.get_template("page.html.j2").render(
         result=result,
         reason=result.get("reason"),
         about=about,
         started=(_first(events, "scenario") or {}).get("started"),
         network=network.draw(topology, clients, measured, broken) if topology else None,
-        timeline=timeline.draw(
-            grid, series.throughput(events, grid), series.held(events, grid), [mark[:3] for mark in marks], cut
-        )
-        if drawn
-        else None,
+        timeline=timeline.draw(grid, panels, [mark[:3] for mark in marks], cut) if drawn else None,
         marks=marks,
         moves=bars.draw(every) if every else None,
         moved=sum(row.times for row in every),

@@ -1,4 +1,4 @@
-"""What happened over time, in bins that a drawing can show: throughput per NIC, connections that each NIC held. Pure.
+"""What happened over time, in bins that a drawing can show: each NIC's throughput, connections, records. Pure.
 
 A run of any length and any number of connections becomes at most `MOST` columns.
 """
@@ -64,15 +64,41 @@ def _spread(into: list[float], amount: float, since: float, until: float, grid: 
 
 def held(events: Sequence[Event], grid: Bins) -> dict[str, list[int]]:
     """NIC → the connections it held at the end of each column."""
-    counts = {nic: [0] * grid.count for nic in places(events)}
-    changes = [(t, state) for t, state in offloaded(events)]
-    at, state = 0, dict[str, int]()
+    nics = list(places(events))
+    return {nic: _at_ends([(t, held.get(nic, 0)) for t, held in offloaded(events)], grid) for nic in nics}
+
+
+@dataclass(frozen=True)
+class Records:
+    """NIC → how many records it had at the end of each column: of offloaded connections, and of others."""
+
+    offloaded: dict[str, list[int]]
+    others: dict[str, list[int]]
+
+
+def records(events: Sequence[Event], grid: Bins) -> Records | None:
+    """As the agents counted them; None when none did, for an older agent tells nothing of them."""
+    counts: dict[str, list[tuple[float, int, int]]] = {nic: [] for nic in places(events)}
+    for event in events:
+        if event["event"] == "headcount":
+            for nic, (every, of_offloaded) in event["nics"].items():
+                counts.setdefault(nic, []).append((float(event["t"]), of_offloaded, every - of_offloaded))
+    if not any(counts.values()):
+        return None
+    return Records(
+        {nic: _at_ends([(t, one) for t, one, _ in some], grid) for nic, some in counts.items()},
+        {nic: _at_ends([(t, other) for t, _, other in some], grid) for nic, some in counts.items()},
+    )
+
+
+def _at_ends(changes: Sequence[tuple[float, int]], grid: Bins) -> list[int]:
+    """A number at the end of each column, from when it changed, and to what; 0 before."""
+    found: list[int] = []
+    at, now = 0, 0
     for index in range(grid.count):
         until = grid.begin + (index + 1) * grid.width
         while at < len(changes) and changes[at][0] <= until:
-            state = changes[at][1]
+            now = changes[at][1]
             at += 1
-        for nic, count in state.items():
-            if nic in counts:
-                counts[nic][index] = count
-    return counts
+        found.append(now)
+    return found

@@ -1,17 +1,17 @@
-"""A run over time, drawn: throughput per NIC, the connections each NIC held, and what was done when. Pure."""
+"""A run over time, drawn: each NIC's throughput, connections and records, and what was done when. Pure."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from scenarios.report import svg
-from scenarios.report.series import Bins
+from scenarios.report.series import Bins, Records
 from scenarios.report.svg import Scale, el, text
 
 LEFT, RIGHT = 58, 14
-MARKS, THROUGHPUT, HELD, GAP = 30, 160, 90, 34
-"""Heights: of the row of marks, of both panels, and between them."""
+MARKS, HEAD, THROUGHPUT, COUNTS, GAP = 30, 18, 160, 90, 34
+"""Heights: of the row of marks, of a panel's head, of the panels, and between them."""
 APART = 4.0
 """Between the boxes of two marks, at least."""
 
@@ -19,62 +19,91 @@ Mark = tuple[float, int, bool]
 """When, its number in the list below the drawing, and whether it is a fault."""
 
 
-def draw(
-    grid: Bins,
-    bits: Mapping[str, Sequence[float]],
-    counts: Mapping[str, Sequence[int]],
-    marks: Sequence[Mark],
-    broken: Sequence[float],
-) -> Markup:
-    """`bits`: Mbit/s by NIC and column. `counts`: connections held. `broken`: when a link was cut."""
-    time = Scale(grid.begin, grid.end, LEFT, svg.WIDTH - RIGHT)
-    one = MARKS + 18
-    two = one + THROUGHPUT + GAP
-    bottom = two + HELD
-    above = _most(bits), _most(counts)
-    pieces = [
-        *_panel(bits, Scale(0, above[0], one + THROUGHPUT, one), time),
-        *_panel(counts, Scale(0, above[1], bottom, two), time, whole=True),
-        *_axis(time, bottom),
-        *[svg.line((time(t), one), (time(t), bottom), "cut") for t in broken if grid.begin <= t <= grid.end],
-        *_marks(marks, time, bottom),
-        text(LEFT, one - 7, "Mbit/s on the wires, both directions, by NIC", "small head"),
-        text(LEFT, two - 7, "connections held, by NIC", "small head"),
-        *_columns(grid, bits, counts, time, one, bottom),
+@dataclass(frozen=True)
+class Layer:
+    """NIC → its columns. `words`: how one value is told. `cls`: what is added to the colours' class."""
+
+    values: Mapping[str, Sequence[float]]
+    words: str
+    cls: str = ""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """NICs stacked over time, one layer upon the other."""
+
+    head: str
+    layers: Sequence[Layer]
+    height: float
+    whole: bool = False
+    """Whether it counts things."""
+
+    def most(self) -> float:
+        """The highest stack, or 1."""
+        columns = [one for layer in self.layers for one in layer.values.values()]
+        return max([1.0, *(float(sum(column)) for column in zip(*columns, strict=True))])
+
+
+def panels(
+    bits: Mapping[str, Sequence[float]], counts: Mapping[str, Sequence[int]], records: Records | None
+) -> list[Panel]:
+    """`bits`: Mbit/s by NIC and column. `counts`: connections held."""
+    found = [
+        Panel("Mbit/s on the wires, both directions, by NIC", [Layer(bits, "{:.1f} Mbit/s")], THROUGHPUT),
+        Panel("connections held, by NIC", [Layer(counts, "holds {:g}")], COUNTS, whole=True),
     ]
-    return svg.drawing(bottom + 40, "Throughput and connections of each NIC over time, with faults and steps", *pieces)
+    if records:
+        layers = [
+            Layer(records.offloaded, "records {:g} offloaded"),
+            Layer(records.others, "records {:g} others", "pale"),
+        ]
+        head = "records, by NIC; the pale ones are of connections that are not offloaded"
+        found.append(Panel(head, layers, COUNTS, whole=True))
+    return found
 
 
-def _most(values: Mapping[str, Sequence[float]]) -> float:
-    """The highest stack, or 1."""
-    return max([1.0, *(sum(column) for column in zip(*values.values(), strict=True))]) if values else 1.0
+def draw(grid: Bins, shown: Sequence[Panel], marks: Sequence[Mark], broken: Sequence[float]) -> Markup:
+    """`broken`: when a link was cut."""
+    time = Scale(grid.begin, grid.end, LEFT, svg.WIDTH - RIGHT)
+    tops, y = list[float](), MARKS + HEAD + 0.0
+    for panel in shown:
+        tops.append(y)
+        y += panel.height + GAP
+    top, bottom = tops[0], y - GAP
+    pieces: list[Markup] = []
+    for panel, begin in zip(shown, tops, strict=True):
+        pieces += _panel(panel, Scale(0, panel.most(), begin + panel.height, begin), time)
+    pieces += [
+        *_axis(time, bottom),
+        *[svg.line((time(t), top), (time(t), bottom), "cut") for t in broken if grid.begin <= t <= grid.end],
+        *_marks(marks, time, bottom),
+        *[text(LEFT, begin - 7, panel.head, "small head") for panel, begin in zip(shown, tops, strict=True)],
+        *_columns(grid, shown, time, top, bottom),
+    ]
+    return svg.drawing(bottom + 40, "What each NIC carried and held over time, with faults and steps", *pieces)
 
 
-def _panel(values: Mapping[str, Sequence[float]], scale: Scale, time: Scale, whole: bool = False) -> Iterator[Markup]:
-    ticks = scale.ticks(4)
-    for value in ticks:
-        if whole and value != int(value):
+def _panel(panel: Panel, scale: Scale, time: Scale) -> Iterator[Markup]:
+    for value in scale.ticks(4):
+        if panel.whole and value != int(value):
             continue
         yield svg.line((LEFT, scale(value)), (svg.WIDTH - RIGHT, scale(value)), "axis" if value == 0 else "grid")
         yield text(LEFT - 7, scale(value) + 4, svg.shown(value), "small tick", "end")
-    yield from _stack(values, scale, time)
-
-
-def _stack(values: Mapping[str, Sequence[float]], scale: Scale, time: Scale) -> Iterator[Markup]:
-    """One area for each NIC, upon each other; what has no colour of its own goes together, on top."""
     base: list[float] = []
-    for colour, columns in _coloured(values).items():
-        base = base or [0.0] * len(columns)
-        top = [below + value for below, value in zip(base, columns, strict=True)]
-        if any(columns):
-            width = (time.end - time.begin) / len(columns)
-            edge = _steps(top, time.begin, width, scale)
-            floor = _steps(base, time.begin, width, scale)
-            yield svg.path([*edge, *reversed(floor)], f"area {colour}", closed=True)
-        base = top
+    for layer in panel.layers:
+        for colour, columns in _coloured(layer.values).items():
+            base = base or [0.0] * len(columns)
+            top = [below + value for below, value in zip(base, columns, strict=True)]
+            if any(columns):
+                width = (time.end - time.begin) / len(columns)
+                edge = _steps(top, time.begin, width, scale)
+                floor = _steps(base, time.begin, width, scale)
+                yield svg.path([*edge, *reversed(floor)], f"area {colour} {layer.cls}".rstrip(), closed=True)
+            base = top
 
 
 def _coloured(values: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+    """By colour; what has none of its own goes together, on top."""
     found: dict[str, list[float]] = {}
     for index, columns in enumerate(values.values()):
         colour = svg.colour_of(index)
@@ -145,24 +174,16 @@ def _marks(marks: Sequence[Mark], time: Scale, bottom: float) -> Iterator[Markup
         yield el("g", svg.rect(badge.left, 3, badge.width, 20, cls=f"badge{fault}", rx=10), label)
 
 
-def _columns(
-    grid: Bins,
-    bits: Mapping[str, Sequence[float]],
-    counts: Mapping[str, Sequence[int]],
-    time: Scale,
-    top: float,
-    bottom: float,
-) -> Iterator[Markup]:
+def _columns(grid: Bins, shown: Sequence[Panel], time: Scale, top: float, bottom: float) -> Iterator[Markup]:
     """What is told when somebody points at a column."""
     width = (time.end - time.begin) / grid.count
-
-    def of(values: Mapping[str, Sequence[float]], index: int, form: Callable[[float], str]) -> list[str]:
-        return [f"{nic} {form(columns[index])}" for nic, columns in values.items() if columns[index] >= 0.05]
-
+    layers = [layer for panel in shown for layer in panel.layers]
     for index in range(grid.count):
         begin = grid.begin + index * grid.width
         lines = [f"{begin:.2f} to {begin + grid.width:.2f} s"]
-        lines += of(bits, index, lambda value: f"{value:.1f} Mbit/s")
-        lines += of(counts, index, lambda value: f"holds {value:g}")
+        for nic in layers[0].values:
+            told = [(layer.words, layer.values[nic][index]) for layer in layers]
+            words = [form.format(value) for form, value in told if value >= 0.05]
+            lines += [f"{nic}: {', '.join(words)}"] if words else []
         x = time.begin + index * width
         yield svg.rect(x, top, width, bottom - top, svg.title("\n".join(lines)), cls="hover")

@@ -1,6 +1,7 @@
 """The records as the kernel keeps them: layouts, what an assignment changes, room, services' own thresholds, traces."""
 
 import time
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -155,6 +156,18 @@ def test_the_quiet_ones_come_in_slices(path: FramePath, number: int) -> None:
     slices = list(path.records.quiet(500))
     assert dict(one for some in slices for one in some) == {c: r for c, r in every.items() if r.last_seen <= 500}
     assert len(slices) > 1 or number <= 8192
+    path.clear(Team())
+
+
+@pytest.mark.parametrize("number", [0, 1, 5000])
+def test_records_are_counted_by_nic_and_flag(path: FramePath, number: int) -> None:
+    path.clear(Team())
+    wanted: Counter[tuple[int, bool]] = Counter()
+    for n in range(number):
+        record = Record(n % 16, n % 3 == 0, packets=n)
+        path.records.put(V6._replace(sport=n), record)
+        wanted[record.nic, record.offloaded] += 1
+    assert sum(path.records.tally(), Counter()) == wanted
     path.clear(Team())
 
 

@@ -15,7 +15,7 @@ import pytest
 from scenarios.cli import main
 from scenarios.load import load
 from scenarios.report import archive
-from scenarios.report.series import bins, held, throughput
+from scenarios.report.series import bins, held, records, throughput
 from scenarios.report.svg import Scale, el, title
 from tests.unit.scenarios.test_measure_moves import WHO, ev
 
@@ -86,6 +86,8 @@ def events(count: int, nics: int = 4, steps: int = 3):
         counts = {f"s1-{nic}": [tick * 1_000_000 * (n + 1), tick * 800, tick * 9000, tick * 90]
                   for n, nic in enumerate(names)}  # fmt: skip
         found.append(ev(1.0 + tick / 10, "ports", "runner", over=0.1, ports=counts))
+        some = min(count, 1 + tick * count // 30) // nics
+        found.append(ev(1.05 + tick / 10, "headcount", "agent", nics={nic: [some, some // 2] for nic in names}))
     found += [ev(5.0, "resets", traffic="crowd_of_many", resets=1), ev(5.1, "finished"), ev(5.2, "stopping")]
     return sorted([*found, ev(5.4, "torn_down", "teambed", status=0)], key=lambda one: one["t"])
 
@@ -117,7 +119,7 @@ def render(tmp_path: Path, require: Callable[..., None]) -> Callable[..., tuple[
 @pytest.mark.parametrize(("count", "nics", "steps"), [(2, 2, 1), (9, 4, 3), (1000, 16, 30)])
 def test_the_page_in_chromium(tmp_path, render, count, nics, steps):
     run = archived(tmp_path / "run", count, nics=nics, steps=steps)
-    assert archive.rebuild(run)[0]["verdict"] == "pass"
+    assert archive.rebuild(run).result["verdict"] == "pass"
     page = (run / "report.html").read_text()
     assert "<script" not in page
     assert not re.findall(r'(?:src|href)="(?!data:)|url\(|@import', page), "it loads something"
@@ -136,6 +138,7 @@ def test_the_page_in_chromium(tmp_path, render, count, nics, steps):
     assert shown.count('class="badge fault"') >= 2, "the fault is marked"
     assert shown.count('class="part restore"') >= 1
     assert 'class="area c1"' in shown
+    assert 'class="area c1 pale"' in shown, "records of connections that are not offloaded"
     assert ('class="area c0"' in shown) is (nics > 7), "NICs without a colour of their own go together"
     plain = re.sub(r"<meta http-equiv=[^>]*>", "", page).replace("</body>", OVERLAPS + "</body>")
     (run / "measured.html").write_text(plain)
@@ -148,7 +151,7 @@ def test_the_page_in_chromium(tmp_path, render, count, nics, steps):
 def test_a_run_that_never_came_up_has_a_page_too(tmp_path):
     run = archived(tmp_path / "run", 2)
     (run / "events.jsonl").write_text(json.dumps(ev(0.5, "error", reason="no <switch>")) + "\n")
-    assert archive.rebuild(run)[0]["verdict"] == "error"
+    assert archive.rebuild(run).result["verdict"] == "error"
     assert "no &lt;switch&gt;" in (run / "report.html").read_text()
 
 
@@ -219,6 +222,21 @@ def test_throughput_is_shared_out_over_time():
     assert throughput(late, grid)["nic0"][:4] == pytest.approx([80.72] * 4, rel=0.01)
     assert held(run, grid)["nic0"][5] == 1
     assert held(run, grid)["nic1"][-1] == 2
+
+
+def test_records_are_what_the_agents_counted_last():
+    run = events(2, nics=2)
+    grid = bins(run)
+    counted = [ev(1.25, "headcount", "agent", nics={"nic0": [3, 1], "nic1": [1, 1]}),
+               ev(1.35, "headcount", "agent-team1", nics={"nic2": [7, 0]}),
+               ev(1.37, "headcount", "agent", nics={"nic0": [2, 2], "nic1": [0, 0]})]  # fmt: skip
+    others = [one for one in run if one["event"] != "headcount"]
+    assert records(others, grid) is None
+    found = records([*others, *counted], grid)
+    assert [found.offloaded["nic0"][n] for n in (1, 2, 3, -1)] == [0, 1, 2, 2]
+    assert [found.others["nic0"][n] for n in (1, 2, 3, -1)] == [0, 2, 0, 0]
+    assert found.offloaded["nic1"][2:4] == [1, 0]
+    assert found.others["nic2"][2:4] == [0, 7]
 
 
 def test_text_of_any_kind_is_safe():
