@@ -6,8 +6,9 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -155,8 +156,16 @@ def test_a_run_that_never_came_up_has_a_page_too(tmp_path):
     assert "no &lt;switch&gt;" in (run / "report.html").read_text()
 
 
-def test_a_report_is_made_anew_by_nobody(tmp_path):
-    out = tmp_path / "results"
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """One that everybody may enter; other calls of pytest take that back for `tmp_path`."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_a_report_is_made_anew_by_nobody(open_folder):
+    out = open_folder / "results"
     out.mkdir()
     archived(out / "one", 3)
     archived(out / "two", 5)
@@ -168,10 +177,6 @@ def test_a_report_is_made_anew_by_nobody(tmp_path):
         as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]
         for path in (out, *out.rglob("*")):
             os.chown(path, 65534, 65534)
-        for folder in tmp_path.parents:
-            if folder.stat().st_uid == 0 and folder.is_relative_to("/tmp") and folder != Path("/tmp"):
-                folder.chmod(folder.stat().st_mode | 0o011)
-        tmp_path.chmod(0o755)
     words = [sys.executable, "-m", "scenarios.cli", "report", str(out)]
     env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run([*as_nobody, *words], cwd=out, env=env, capture_output=True, text=True, timeout=60)
