@@ -84,8 +84,8 @@ class Holding:
         return held
 
     def _watch(self, held: Held) -> None:
-        self._loop.watch(held.tcp.fileno(), lambda mask: self._from_tcp(held, mask), EDGE | select.EPOLLPRI)
-        self._loop.watch(held.channel.fileno(), lambda mask: self._from_channel(held, mask), EDGE)
+        self._loop.watch(held.tcp.fileno(), partial(self._from_tcp, held), EDGE | select.EPOLLPRI)
+        self._loop.watch(held.channel.fileno(), partial(self._from_channel, held), EDGE)
 
     def _unwatch(self, held: Held) -> None:
         self._busy.pop(held.connection, None)
@@ -97,7 +97,7 @@ class Holding:
             # The application has closed both directions. The kernel would not wait for the peer's FIN for ever either,
             # but for it the connection has a reader: us.
             self._loop.after(FIN_TIMEOUT, partial(self._abandon, held))
-        self._pump(held)
+        self._pump(held, partial(held.relay.channel_ready, mask))
 
     def _abandon(self, held: Held) -> None:
         if self._connections.get(held.connection) is held and held.frozen is None and state(held.tcp) == FIN_WAIT2:
@@ -109,14 +109,15 @@ class Holding:
             if self._requests and not held.requested:
                 held.requested = True
                 self._tell("upload_requested", held.connection, {"reason": "urgent_data"})
-        self._pump(held)
+        self._pump(held, partial(held.relay.tcp_ready, mask))
 
-    def _pump(self, held: Held) -> None:
+    def _pump(self, held: Held, carry: Callable[[], bool] | None = None) -> None:
+        """carry: what the relay does, for one that is not busy; both directions otherwise."""
         if held.frozen is not None or self._connections.get(held.connection) is not held:
             return
-        self._busy.pop(held.connection, None)
+        busy = self._busy.pop(held.connection, None) is not None
         try:
-            if held.relay.pump():
+            if held.relay.pump() if busy or carry is None else carry():
                 self._busy[held.connection] = held
         except StreamBroken as broken:
             self._end(held, str(broken))

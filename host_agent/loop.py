@@ -52,7 +52,8 @@ class Loop:
         may_wait = True
         while self._running:
             events = self._epoll.poll(self._until_next() if may_wait else 0)
-            events.sort(key=lambda event: event[0] != self._urgent)
+            if len(events) > 1:
+                events.sort(key=lambda event: event[0] != self._urgent)
             for fd, mask in events:
                 handler = self._handlers.get(fd)  # an earlier handler of this round may have closed it
                 if handler:

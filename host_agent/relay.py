@@ -1,14 +1,15 @@
-"""Carries bytes between a TCP socket and the application's channel, in the kernel (splice(2)).
+"""Carries bytes between a TCP socket and the application's channel: few through memory, many in the kernel (splice(2)).
 
 Decides: when to move bytes, and when an end of stream passes on. Never touches: TCP state, other connections.
 
     application --channel--> pipe --> socket --> peer        `outward`
     application <--channel-- pipe <-- socket <-- peer        `inward`
 
-A pipe is borrowed only while it holds bytes, so an idle connection costs two descriptors.
+A pipe is borrowed only while it holds bytes, so an idle connection costs two descriptors. A few bytes, such as a
+request, are passed on by one recv and one send, which is half of what a pipe costs; only what the sink refuses is held.
 
-Urgent data becomes a byte of the stream like any other (RFC 6093, 6): splice(2) stops in front of it, so that one byte
-is read by hand. The socket must have SO_OOBINLINE set.
+Urgent data becomes a byte of the stream like any other (RFC 6093, 6): splice(2) stops in front of it, recv(2) behind
+the byte before. The socket must have SO_OOBINLINE set.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import select
 import socket
-import struct
 
-SIOCATMARK = 0x8905  # asm-generic/sockios.h
-_CHUNK = 256 * 1024
+_FEW, _CHUNK = 16 * 1024, 256 * 1024  # bytes
+_BUDGET = 1 << 20  # bytes of one direction until others have their turn
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 _PIPE_SIZE = 1031  # F_SETPIPE_SZ
+_ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+_NEWS = select.EPOLLIN | select.EPOLLPRI | _ENDED
 
 
 class Pipes:
@@ -53,24 +56,36 @@ class StreamBroken(Exception):
 
 
 class Flow:
-    """One direction. total: bytes carried so far. done: the end of the stream was passed on. urgent: the source may be
-    in front of an urgent byte."""
+    """One direction. total: bytes carried so far. held: those taken from the source that the sink has yet to take.
+    done: the end of the stream was passed on. urgent: the source may be in front of an urgent byte."""
 
     def __init__(self, source: socket.socket, sink: socket.socket, names: tuple[str, str], pipes: Pipes):
         self._source, self._sink, self._names, self._pipes = source, sink, names, pipes
         self._pipe: tuple[int, int] | None = None
-        self._held = 0
         self._ended = False
+        self._many = False  # the last time it was more than a few bytes
+        # A TCP that gave less than it was asked for has no more, and tells of the next byte (epoll(7)). A Unix socket
+        # also stops in front of a descriptor that somebody passes.
+        self._short_is_all = source.family != socket.AF_UNIX
+        self.held = 0
         self.total = 0
         self.done = False
         self.urgent = False
 
-    def pump(self, budget: int) -> bool:
-        """Carries up to about `budget` bytes. True when more could be done at once. Raises StreamBroken."""
-        while budget > 0 and not self.done:
-            if not self._held and not self._ended and not self._take():
+    def pump(self, budget: int = _BUDGET, *, ending: bool = True) -> bool:
+        """Carries up to about `budget` bytes. True when more could be done at once. Raises StreamBroken.
+
+        ending: the source may have come to its end already, behind the bytes that it still has."""
+        if not (self._many or self.held or self._ended):
+            taken = self._carry_few()
+            budget -= taken
+            self._many = taken == _FEW
+            if self._short_is_all and not (self._many or self.held or self.urgent or ending):
                 return False
-            if self._held:
+        while budget > 0 and not self.done:
+            if not self.held and not self._ended and not self._take():
+                return False
+            if self.held:
                 moved = self._give()
                 if not moved:
                     return False
@@ -79,20 +94,41 @@ class Flow:
                 self._shut()
         return not self.done
 
-    def _take(self) -> bool:
-        if self._pipe is None:
-            try:
-                self._pipe = self._pipes.borrow()
-            except OSError as error:  # one connection less, not all
-                raise StreamBroken(f"relay: {error.strerror}") from None
+    def _carry_few(self) -> int:
+        """Passes some bytes on; how many were taken."""
         try:
-            self._held = os.splice(self._source.fileno(), self._pipe[1], _CHUNK, flags=_FLAGS)
-            self._ended = self._held == 0
+            some = self._source.recv(_FEW)
         except BlockingIOError:
-            if self.urgent and self._take_urgent():
-                return True
+            return 0
+        except OSError as error:
+            raise StreamBroken(f"{self._names[0]}: {error.strerror}") from None
+        if not some:
+            self._ended = True
+            return 0
+        try:
+            given = self._sink.send(some)
+        except BlockingIOError:
+            given = 0
+        except OSError as error:
+            raise StreamBroken(f"{self._names[1]}: {error.strerror}") from None
+        self.total += given
+        if given < len(some):
+            self._pipe = self._lent()
+            self.held = os.write(self._pipe[1], some[given:])
+        return len(some)
+
+    def _take(self) -> bool:
+        pipe = self._pipe = self._lent()
+        try:
+            self.held = os.splice(self._source.fileno(), pipe[1], _CHUNK, flags=_FLAGS)
+            self._ended = self.held == 0
+            self._many = self.held >= _FEW
+        except BlockingIOError:
             self._return_pipe()
-            return False
+            if not self.urgent:
+                return False
+            self.urgent = False  # its next one is told anew
+            return self._carry_few() > 0 or self._ended
         except OSError as error:
             self._return_pipe()
             raise StreamBroken(f"{self._names[0]}: {error.strerror}") from None
@@ -100,33 +136,23 @@ class Flow:
             self._return_pipe()
         return True
 
-    def _take_urgent(self) -> bool:
-        """The byte at the mark, if the stream has come to it."""
-        at_mark = struct.unpack("i", fcntl.ioctl(self._source.fileno(), SIOCATMARK, bytes(4)))[0]
-        if not at_mark or self._pipe is None:
-            return False
+    def _lent(self) -> tuple[int, int]:
         try:
-            byte = self._source.recv(1)
-        except BlockingIOError:  # announced, but not here yet
-            return False
-        except OSError as error:  # a reset just now: the socket tells it once
-            self._return_pipe()
-            raise StreamBroken(f"{self._names[0]}: {error.strerror}") from None
-        self.urgent = False
-        self._held = os.write(self._pipe[1], byte)
-        return self._held > 0
+            return self._pipes.borrow()
+        except OSError as error:  # one connection less, not all
+            raise StreamBroken(f"relay: {error.strerror}") from None
 
     def _give(self) -> int:
         assert self._pipe is not None
         try:
-            moved = os.splice(self._pipe[0], self._sink.fileno(), self._held, flags=_FLAGS)
+            moved = os.splice(self._pipe[0], self._sink.fileno(), self.held, flags=_FLAGS)
         except BlockingIOError:
             return 0
         except OSError as error:
             raise StreamBroken(f"{self._names[1]}: {error.strerror}") from None
-        self._held -= moved
+        self.held -= moved
         self.total += moved
-        if not self._held:
+        if not self.held:
             self._return_pipe()
         return moved
 
@@ -146,18 +172,18 @@ class Flow:
     def take_held(self) -> bytes:
         """What was taken from the source and not yet given to the sink, out of the pipe."""
         held = b""
-        while self._held and self._pipe is not None:
-            part = os.read(self._pipe[0], self._held)
+        while self.held and self._pipe is not None:
+            part = os.read(self._pipe[0], self.held)
             held += part
-            self._held -= len(part)
+            self.held -= len(part)
         self._return_pipe()
         return held
 
     def put_back(self, held: bytes) -> None:
-        """What take_held() gave, in front of all that the source still has."""
+        """What take_held() gave, in front of all that the source still has. Raises OSError."""
         if held:
             self._pipe = self._pipes.borrow()
-            self._held = os.write(self._pipe[1], held)
+            self.held = os.write(self._pipe[1], held)
 
     def drop(self) -> None:
         """Throws away what is held."""
@@ -171,11 +197,28 @@ class Relay:
         self.outward = Flow(channel, tcp, ("application", "peer"), pipes)
         self.inward = Flow(tcp, channel, ("peer", "application"), pipes)
 
-    def pump(self, budget: int = 1 << 20) -> bool:
+    def pump(self, budget: int = _BUDGET) -> bool:
         """Both directions once. True when more could be done at once; done when both ends of stream have passed."""
         more = self.inward.pump(budget)
         return self.outward.pump(budget) or more
 
+    def tcp_ready(self, mask: int) -> bool:
+        """What epoll said of the TCP socket is put to use; the same answer."""
+        return _ready(mask, self.inward, self.outward)
+
+    def channel_ready(self, mask: int) -> bool:
+        return _ready(mask, self.outward, self.inward)
+
     @property
     def done(self) -> bool:
         return self.inward.done and self.outward.done
+
+
+def _ready(mask: int, source_of: Flow, sink_of: Flow) -> bool:
+    """A socket can be written to almost always, so that alone is no news to a flow that has nothing to give."""
+    ended, more = mask & _ENDED != 0, False
+    if mask & _NEWS:
+        more = source_of.pump(ending=ended)
+    if ended or (mask & select.EPOLLOUT and sink_of.held):
+        more = sink_of.pump() or more
+    return more

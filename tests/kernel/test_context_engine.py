@@ -32,7 +32,7 @@ def test_frozen_and_thawed_it_goes_on(world: World, family: int) -> None:
     world.app_end.reads = world.peer_end.reads = False
     both_send(world, 30_000_000)
     held = world.held()
-    world.until(lambda: held.relay.inward._held and waiting(world) > 100_000)
+    world.until(lambda: held.relay.inward.held and waiting(world) > 100_000)
     for _ in range(3):
         context = peek(world)
         assert states(world, "host") == ["frozen"]
