@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks.harness import CannotMeasure, Report
 from scenarios.launcher import give_to_caller
 
-NAMES = ("frame_path", "moves", "goodput", "turnaround", "side_by_side")
+NAMES = ("frame_path", "stall", "moves", "goodput", "turnaround", "side_by_side")
 """Each is a module with measure(tiny) -> Report."""
 MEASURED, BROKE_OFF, WRONG, CANNOT = 0, 1, 2, 3
 

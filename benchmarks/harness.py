@@ -103,7 +103,8 @@ class Target:
 
 @dataclass
 class Report:
-    """What one benchmark found. notes: what else a reader must know; conditions: what it was run with."""
+    """What one benchmark found. notes: what else a reader must know; conditions: what it was run with; details: for
+    the document alone."""
 
     name: str
     about: str
@@ -111,6 +112,7 @@ class Report:
     targets: list[Target] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     conditions: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """As JSON: every sample, so that whoever doubts a figure can count anew."""
@@ -135,7 +137,7 @@ class Report:
                 for t in self.targets
             ],
             "notes": self.notes,
-        }
+        } | ({"details": self.details} if self.details else {})
 
     def text(self) -> str:
         """As a plain table, the targets behind it."""

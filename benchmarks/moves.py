@@ -25,6 +25,7 @@ from benchmarks.load import load
 from scenarios.bench import Bench
 from scenarios.events import Emitter
 from scenarios.load import load as load_scenario
+from scenarios.schema import Scenario
 from topologies import sandbox
 
 PEER = "floor"
@@ -91,16 +92,19 @@ def _samples(count: int, samples: int) -> tuple[list[tuple[dict[str, Any], float
 def inside(count: int) -> dict[str, Any]:
     """Seconds from the cut: `released` and `delivered`; connections that `broken`; `parts` on the way there."""
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder)
-        (out / "logs").mkdir()
-        events = os.open(out / "events.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        os.environ["TEAMBED_T0"] = repr(time.monotonic())
-        emit = Emitter("bench", events)
-        bench = Bench(load_scenario(SCENARIO, "moves"), sandbox.RUN_DIR, out, emit)
+        bench = prepared(load_scenario(SCENARIO, "moves"), Path(folder))
         try:
             return _run(bench, count)
         finally:
             bench.down()
+
+
+def prepared(scenario: Scenario, out: Path) -> Bench:
+    """A bench that is not up yet, with a record of its own in that folder."""
+    (out / "logs").mkdir()
+    events = os.open(out / "events.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.environ["TEAMBED_T0"] = repr(time.monotonic())
+    return Bench(scenario, sandbox.RUN_DIR, out, Emitter("bench", events))
 
 
 def _run(bench: Bench, count: int) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class Bench:
     # ------------------------------------------------------------------------------------------- coming up
 
     def up(self) -> None:
-        """Bring everything up; clients wait for `start_traffic`. Raises RunError and topologies' errors."""
+        """Bring everything up; clients wait for `start_traffic`. Raises RunError, NetworkError and others."""
         self.emit("topology", **configs.described(self.topology))
         here = partial(subprocess.Popen, stdin=subprocess.DEVNULL, start_new_session=True)
         if not self.topology.bond:
@@ -79,7 +79,7 @@ class Bench:
         self.await_(self.switches_ready, "all switches to have their flows")
         self.await_(self.network.bond_ready, "all members of the server's bond to be enabled")
         if switch_lacp(self.scenario) != "off" or self.scenario.network.probe is not None:
-            self.await_(self._all_members_active, "all members of the team to be used by the switch")
+            self.await_(self.all_members_active, "all members of the team to be used by the switch")
         for name, service in self.scenario.services.items():
             if service.app == "builtin":
                 self.await_event(f"app-{name}", "ready")
@@ -103,7 +103,8 @@ class Bench:
             if nic.name not in self.scenario.network.swapped:
                 self.await_event(nic.name, "active in its team")
 
-    def _all_members_active(self) -> bool:
+    def all_members_active(self) -> bool:
+        """Whether every LAG uses all of its links."""
         self.look()
         return all(
             nic.port_no in self._members.get((nic.switch, team.name), [])
