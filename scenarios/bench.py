@@ -84,9 +84,8 @@ class Bench:
             if service.app == "builtin":
                 self.await_event(f"app-{name}", "ready")
             elif service.command is not None:
-                self.await_(
-                    partial(self._listens, service.app), f"`{name}` to listen at {service.app}", self.scenario.limit
-                )
+                what = f"`{name}` to listen at {service.app}"
+                self.await_(partial(self._listens, service.app), what, self.scenario.limit)
         for link in self.scenario.captures:
             self.await_(partial(self._captures, link), f"the capture at {link} to begin")
         for name in self.scenario.traffic:
