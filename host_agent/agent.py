@@ -58,7 +58,7 @@ class Agent:
         self._rebuild()
         self._reports = self.records.reports(self._report)
         self.loop.watch(self._reports.fd, lambda _mask: self._reports.consume())
-        self.loop.watch(self._hold.fd, lambda _mask: self._hold.take(self.custody.moves))
+        self.loop.watch(self._hold.fd, lambda _mask: self._hold.take(self.custody.moves.begun))
         self.floods = FloodWatch(config.name, self.loop, self.records, len(config.nics), config.flood_per_s).floods
         Headcount(config.name, self.loop, self.records, self.team.names)
         Sweep(self.loop, self.records, self.peers, config.age_s, self.custody.aged)
@@ -66,9 +66,14 @@ class Agent:
             self.records.set_service(port, _threshold(rule))
 
     def run(self) -> None:
-        self.loop.run()
+        self.custody.moves.begin()  # what was to be done at the start
+        self.loop.run(self._behind_a_turn)
         self.custody.tracker.say_last_words(self.config.name, self.records, self.team)
         emit(self.config.name, "counters", nics=self.counters(), host_tcp_segments=kernel.tcp_in_segments())
+
+    def _behind_a_turn(self) -> bool:
+        self.custody.moves.begin()
+        return True
 
     def counters(self) -> dict[str, dict[str, int]]:
         return {name: self.records.counts(nic) for nic, name in enumerate(self.team.names)}

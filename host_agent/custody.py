@@ -6,7 +6,7 @@ Decides: nothing by itself. Never touches: engines, links, the frame path's sett
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -15,14 +15,14 @@ from host_agent.ageing import Aged, give_way
 from host_agent.config import AgentConfig
 from host_agent.connection import Connection
 from host_agent.decision import Record
-from host_agent.emit import emit
+from host_agent.emit import emit, emit_each
 from host_agent.hold import Hold
 from host_agent.loop import Loop
 from host_agent.moves import Moves
 from host_agent.path_watch import PathWatch
 from host_agent.peer import EnginePeer
 from host_agent.policy import HOST, Choice, Chooser, Evidence, OnFault, Plan, Seen, Walk
-from host_agent.records import Records, RecordsFull, Report, StaleRecord
+from host_agent.records import Assignment, Records, RecordsFull, Report
 from host_agent.reload import Outcome
 from host_agent.team import TeamState
 from host_agent.tracked import Tracked, Tracker
@@ -118,8 +118,7 @@ class Custody:
         self.tracker.of(connection).ended = True
         record = self._records.get(connection)
         if record is not None:
-            with suppress(StaleRecord):  # another connection has its name by now
-                self._mark(connection, record, closing=True)
+            self._mark(connection, record, closing=True)
 
     def aged(self, aged: Aged) -> None:
         for connection in aged.remove:
@@ -192,8 +191,7 @@ class Custody:
         if self.tracker.ended(connection):  # an earlier one of that name has, whose record may be long gone
             self.tracker.forget(connection)
             if record is not None and record.closing and not record.offloaded:
-                with suppress(StaleRecord):
-                    self._mark(connection, record, closing=False)
+                self._mark(connection, record, closing=False)
                 record = self._records.get(connection)
         if self._config.offload.of(connection.dport).after_bytes == 0 or (record is not None and record.due):
             self.offload(connection, anew=True)
@@ -266,30 +264,52 @@ class Custody:
     def _retry(self, connection: Connection) -> None:
         self._loop.after(policy.RETRY, partial(self.offload, connection, anew=True))
 
-    def _over(self, outcome: Outcome) -> None:
-        plan, connection = outcome.plan, outcome.plan.connection
-        track = self.tracker.of(connection)
-        facts: dict[str, Any] = {**connection.fields(), "kind": outcome.kind, "cause": plan.cause}
-        facts |= {"from": self._team.name(plan.source), "to": self._team.name(plan.target)}
-        if outcome.target is None:
-            emit(self._config.name, "lost", **facts, reason=outcome.reason)
+    def _over(self, outcomes: Sequence[Outcome]) -> None:
+        """Of connections that went, or were to go, one way; each has its own fate."""
+        came = [outcome for outcome in outcomes if outcome.moved]
+        for outcome in came:
+            self._moved(outcome, self.tracker.of(outcome.plan.connection))
+        for target in dict.fromkeys(outcome.target for outcome in came):
+            self._tell([outcome for outcome in came if outcome.target == target])
+        for outcome in outcomes:
+            if outcome.target is None:
+                emit(self._config.name, "lost", **self._facts(outcome), reason=outcome.reason)
+            elif not outcome.moved:
+                why = {"reason": outcome.code or "state", "error": outcome.reason}
+                emit(self._config.name, "refused", **self._facts(outcome), **why)
+                self._refused(outcome)
+        active = self._team.active
+        for outcome in outcomes:
+            if outcome.target not in (None, HOST, *active):
+                self._came_too_late(outcome)
+
+    def _tell(self, came: Sequence[Outcome]) -> None:
+        """One `move` event for each of those that went from one place to another together."""
+        one = came[0]
+        parts = {name: round(1000 * seconds, 3) for name, seconds in one.parts.items()}
+        facts = self._route(one) | {"parts_ms": parts | {"total": round(sum(parts.values()), 3)}}
+        if one.kind == "offload":  # nobody asks at other moves, and reading it takes long
+            facts["host_tcp_segments"] = kernel.tcp_in_segments()
+        emit_each(self._config.name, "move", map(_described, came), **facts)
+
+    def _facts(self, outcome: Outcome) -> dict[str, Any]:
+        return {**outcome.plan.connection.fields(), **self._route(outcome)}
+
+    def _route(self, outcome: Outcome) -> dict[str, Any]:
+        """What it was, why, from where, and where to: there where it is, or should have gone."""
+        plan = outcome.plan
+        to = outcome.target if outcome.moved and outcome.target is not None else plan.target
+        facts = {"kind": outcome.kind, "cause": plan.cause}
+        return facts | {"from": self._team.name(plan.source), "to": self._team.name(to)}
+
+    def _came_too_late(self, outcome: Outcome) -> None:
+        """Its NIC's link died, or its engine, while the context was on its way there."""
+        here, connection = outcome.target, outcome.plan.connection
+        record = self._records.get(connection)
+        if here is not None and record is not None and here not in self._team.engines:
+            self.lose(connection, record, f"{self._team.name(here)} failed with its context")
         elif outcome.moved:
-            self._moved(outcome, track)
-            facts |= {"to": self._team.name(outcome.target), **_describe(outcome)}
-            if outcome.kind == "offload":  # nobody asks at other moves, and reading it is a sixth of the agent's work
-                facts |= {"host_tcp_segments": kernel.tcp_in_segments()}
-            emit(self._config.name, "move", **facts)
-        else:
-            emit(self._config.name, "refused", **facts, reason=outcome.code or "state", error=outcome.reason)
-            self._refused(outcome)
-        here = outcome.target
-        if here is not None and here != HOST and here not in self._team.active:
-            # Its NIC's link died, or its engine, while the context was on its way there.
-            record = self._records.get(connection)
-            if record is not None and here not in self._team.engines:
-                self.lose(connection, record, f"{self._team.name(here)} failed with its context")
-            elif outcome.moved:
-                self._rescue(connection)
+            self._rescue(connection)
 
     def _refused(self, outcome: Outcome) -> None:
         """What is worth another try gets it a little later."""
@@ -312,14 +332,15 @@ class Custody:
             self._carry_out(self._on_link_down(record.nic, [(connection, record)]), record.nic)
 
     def _moved(self, outcome: Outcome, track: Tracked) -> None:
-        now, plan = time.monotonic(), outcome.plan
+        now, plan, known = time.monotonic(), outcome.plan, outcome.record
         if plan.source != HOST:
             track.history.left[plan.source] = now
         if plan.resend:
             track.history.fault = now
         seq = outcome.saved.get("seq")
         track.history.seen = Seen(seq["snd_una"], seq["rcv_nxt"], now) if seq else None
-        record = self._records.get(plan.connection)
+        by_host = HOST in (plan.source, outcome.target)  # who else counts nothing meanwhile that is asked for
+        record = self._records.get(plan.connection) if by_host else known
         if record is None:
             return
         track.moved(outcome, record)
@@ -331,19 +352,17 @@ class Custody:
 
     def _rest(self, connection: Connection, record: Record) -> None:
         """It only rests in the host: due again, its next frame tells the NIC that it is to go to."""
-        with suppress(StaleRecord):
-            self._mark(connection, record, due=False)
+        self._mark(connection, record, due=False)
 
     def _mark(self, connection: Connection, r: Record, *, due: bool | None = None, closing: bool | None = None) -> None:
-        self._records.assign(
-            connection, epoch=r.epoch, nic=r.nic, offloaded=r.offloaded, stage=r.stage, due=due, closing=closing
-        )
+        """Unless the record is another's by now."""
+        self._records.assign([Assignment(connection, r.epoch, r.nic, r.offloaded, r.stage, due=due, closing=closing)])
 
 
-def _describe(outcome: Outcome) -> dict[str, Any]:
-    parts = {name: round(1000 * seconds, 3) for name, seconds in outcome.parts.items()}
-    parts["total"] = round(sum(parts.values()), 3)
+def _described(outcome: Outcome) -> dict[str, Any]:
+    """What an event tells of one connection of a batch."""
     saved = outcome.saved
-    facts = {"epoch": outcome.epoch, "parts_ms": parts, "context_bytes": outcome.context_bytes}
+    facts = {"epoch": outcome.epoch, "context_bytes": outcome.context_bytes}
     facts |= {"held_frames": outcome.held_frames, "retransmits": saved["retransmits"]}
-    return facts | ({"not_carried": saved["lost_state"]} if "lost_state" in saved else {})
+    carried = {"not_carried": saved["lost_state"]} if "lost_state" in saved else {}
+    return {**outcome.plan.connection.fields(), **facts, **carried}

@@ -1,7 +1,7 @@
 """One event of a run: one line of JSON on standard output.
 
-Decides: the form only. The runner opens standard output as events.jsonl, for appending; a line of at most 4 KiB in one
-write(2) is never torn or mixed with another process's.
+Decides: the form only. The runner opens standard output as events.jsonl, for appending; what is appended to a
+file by one write(2) is never mixed with what another process writes.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 _ZERO = float(os.environ.get("TEAMBED_T0", "0"))
@@ -21,3 +22,11 @@ def now() -> float:
 
 def emit(who: str, event: str, **fields: Any) -> None:
     os.write(1, json.dumps({"t": now(), "who": who, "event": event, **fields}).encode() + b"\n")
+
+
+def emit_each(who: str, event: str, each: Iterable[Mapping[str, Any]], **common: Any) -> None:
+    """An event for each, of one moment and with some fields in common."""
+    begin = json.dumps({"t": now(), "who": who, "event": event, **common})[:-1]
+    lines = [f"{begin}, {json.dumps(fields)[1:]}\n" for fields in each]
+    if lines:
+        os.write(1, "".join(lines).encode())

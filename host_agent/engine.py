@@ -14,11 +14,11 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from host_agent import kernel, repair, rtnetlink
+from host_agent import kernel, repair, rtnetlink, verbs
 from host_agent.connection import Connection, key_of
 from host_agent.emit import emit
 from host_agent.holding import Holding
@@ -29,6 +29,7 @@ from host_agent.steering import CAPACITY, HostSteering, NicSteering, Steering
 from host_agent.verbs import VERSION, Link, Message, PeerGone
 
 EVERYWHERE = ["0.0.0.0", "::"]
+ANSWERED = ("save", "restore", "thaw", "query", "statistics")
 
 
 class Engine:
@@ -136,12 +137,13 @@ class Engine:
         except (KeyError, TypeError, ValueError) as error:
             raise PeerGone(f"{message.verb}: not a request of this protocol: {error!r}") from None
         finally:
-            if message.channel is not None:  # nobody took it
-                os.close(message.channel)
+            message.close()  # what nobody took
 
     def _do(self, message: Message) -> None:
         fields, holding = message.fields, self._holding
         facts: dict[str, Any]
+        if message.verb in ANSWERED:
+            fields["id"]  # it is known before anything is done
         if message.verb == "hello":
             if fields.get("version") != VERSION:
                 raise PeerGone(f"it speaks version {fields.get('version')}, this engine {VERSION}")
@@ -155,23 +157,22 @@ class Engine:
             case "restore":
                 self._restore(message)
             case "release":
-                holding.joined(_connection(fields))
+                holding.joined(_connections(fields))
             case "discard":
-                holding.discard(_connection(fields))
+                holding.discard(_connections(fields))
             case "thaw":
-                self._reply(fields, lambda: holding.thaw(_connection(fields)))
+                self._thaw(fields)
             case "update":
                 self._update(fields)
             case "invalidate":
-                holding.invalidate(_connection(fields))
+                holding.invalidate(_connection(fields["connection"]))
             case "query":
                 limits = holding.limits
                 facts = {"connections": list(holding.upkeep.describe()), "statistics": self._counts()}
-                facts |= {"capacity": limits.capacity, "features": sorted(limits.features)}
-                self._tell(Message("reply", {"re": fields["id"], **facts}))
+                self._reply(fields, capacity=limits.capacity, features=sorted(limits.features), **facts)
             case "statistics":
                 facts = {"connections": list(holding.upkeep.statistics()), "statistics": self._counts()}
-                self._tell(Message("reply", {"re": fields["id"], **facts}))
+                self._reply(fields, **facts)
             case other:
                 raise PeerGone(f"unknown verb {other!r}")
 
@@ -179,9 +180,11 @@ class Engine:
         return vars(self._steering.counts()) if isinstance(self._steering, NicSteering) else {}
 
     def _update(self, fields: dict[str, Any]) -> None:
-        one, src, mtu = _connection(fields) if "connection" in fields else None, fields.get("src"), fields.get("mtu")
+        one, src, mtu = fields.get("connection"), fields.get("src"), fields.get("mtu")
+        one = None if one is None else _connection(one)
         if "next_hop" in fields:
-            self._holding.upkeep.new_hop(_mac(fields), one, src, _mac(fields, "was") if "was" in fields else None)
+            was = _mac(fields["was"], "was") if "was" in fields else None
+            self._holding.upkeep.new_hop(_mac(fields["next_hop"], "next_hop"), one, src, was)
         if mtu is not None and one is not None:
             if self._holding.upkeep.too_big(one, int(mtu), int(fields["seq"])):
                 self._event("path", one, {"mtu": mtu})
@@ -189,39 +192,93 @@ class Engine:
             self._holding.upkeep.new_mtu(str(src), int(mtu))
 
     def _save(self, fields: dict[str, Any]) -> None:
-        re, known = fields["id"], _mac(fields) if "next_hop" in fields else None
+        wanted = _wanted(fields)
+        saved: list[dict[str, Any]] = []
+        refused: list[dict[str, Any]] = []
+        channels: list[int] = []
+        end = 0
         try:
-            facts, context, channel = self._holding.save(_connection(fields), known)
-        except repair.CannotMove as refusal:
-            self._tell(Message("reply", {"re": re, "error": str(refusal), "reason": refusal.reason}))
+            contexts = verbs.memory()
+        except OSError as error:
+            self._reply(fields, error=f"memory: {error.strerror}", reason="kernel")
             return
-        self._tell(Message("reply", {"re": re, **facts}, context, channel))
+        try:
+            for at, (connection, each) in enumerate(zip(wanted, self._holding.save(wanted), strict=True)):
+                if isinstance(each, repair.CannotMove):
+                    refused.append({"at": at, "error": str(each), "reason": each.reason})
+                    continue
+                try:
+                    verbs.write(contexts, each.context, end)
+                except OSError as error:
+                    refused.append({"at": at, "error": f"memory: {error.strerror}", "reason": "kernel"})
+                    self._holding.thaw(connection)
+                    continue
+                saved.append({"size": len(each.context), **each.facts})
+                channels.append(each.channel)
+                end += len(each.context)
+            self._reply(fields, channels, contexts, saved=saved, refused=refused)
+        finally:
+            os.close(contexts)
 
     def _restore(self, message: Message) -> None:
-        re, channel = message.fields["id"], message.channel
-        how = {"resend": message.fields["resend"], "probe": message.fields["probe"]}
-        if channel is None:
-            raise ValueError("no channel")
-        answer: dict[str, Any] = {"re": re}
-        try:
-            self._holding.restore(message.body, channel, **how)
-        except Refused as refused:
-            answer |= {"error": str(refused), "reason": refused.reason}
-        message.channel = None  # it is the connection's now, or goes back
-        self._tell(Message("reply", answer, channel=channel if "error" in answer else None))
+        fields, channels = message.fields, list(message.channels)
+        how = {"resend": bool(fields["resend"]), "probe": bool(fields["probe"])}
+        packed = _contexts(message)
+        answers = self._holding.restore(list(zip(packed, channels, strict=True)), **how)
+        message.channels = [channel for channel, answer in zip(channels, answers, strict=True) if answer is not None]
+        self._refuse(fields, answers)
 
-    def _reply(self, fields: dict[str, Any], act: Callable[[], None]) -> None:
-        answer: dict[str, Any] = {"re": fields["id"]}
-        try:
-            act()
-        except Refused as refused:
-            answer |= {"error": str(refused), "reason": refused.reason}
-        self._tell(Message("reply", answer))
+    def _thaw(self, fields: dict[str, Any]) -> None:
+        answers: list[Refused | None] = []
+        for connection in _connections(fields):
+            try:
+                self._holding.thaw(connection)
+                answers.append(None)
+            except Refused as refused:
+                answers.append(refused)
+        self._refuse(fields, answers)
+
+    def _refuse(self, fields: dict[str, Any], answers: Iterable[Refused | None]) -> None:
+        told = [{"at": n, "error": str(one), "reason": one.reason} for n, one in enumerate(answers) if one]
+        self._reply(fields, refused=told)
+
+    def _reply(
+        self, fields: dict[str, Any], channels: Sequence[int] = (), contexts: int | None = None, **facts: Any
+    ) -> None:
+        self._tell(Message("reply", {"re": fields["id"], **facts}, channels, contexts))
 
 
-def _connection(fields: dict[str, Any]) -> Connection:
+def _connections(fields: dict[str, Any]) -> list[Connection]:
+    """Raises KeyError, TypeError or ValueError when there is one that is none."""
+    return [_connection(one) for one in fields["connections"]]
+
+
+def _wanted(fields: dict[str, Any]) -> dict[Connection, bytes | None]:
+    """Connections to be saved, and where their frames go, as far as that is said. Raises as _connections."""
+    connections = _connections(fields)
+    macs: list[bytes | None] = [_mac(one, "next_hops") for one in fields.get("next_hops", ())]
+    wanted = dict(zip(connections, macs or [None] * len(connections), strict=True))
+    if len(wanted) != len(connections):
+        raise ValueError("a connection is named twice")
+    return wanted
+
+
+def _contexts(message: Message) -> list[bytes]:
+    """The packed contexts that have come, each for one channel. Raises KeyError, TypeError or ValueError."""
+    places, contexts = message.fields["places"], message.contexts
+    if contexts is None or len(places) != len(message.channels):
+        raise ValueError("contexts and channels are not of one number")
+    there, found = os.fstat(contexts).st_size, []
+    for offset, size in places:
+        if not 0 <= offset <= offset + size <= there:
+            raise ValueError(f"no context at {offset}, of {size} bytes")
+        found.append(os.pread(contexts, size, offset))
+    return found
+
+
+def _connection(ends: Sequence[Any]) -> Connection:
     """Raises TypeError or ValueError when it is none."""
-    one = Connection(*fields["connection"])
+    one = Connection(*ends)
     try:
         key_of(one)
     except (OSError, struct.error) as error:
@@ -229,10 +286,10 @@ def _connection(fields: dict[str, Any]) -> Connection:
     return one
 
 
-def _mac(fields: dict[str, Any], key: str = "next_hop") -> bytes:
-    mac = bytes.fromhex(fields[key])
+def _mac(text: str, what: str) -> bytes:
+    mac = bytes.fromhex(text)
     if len(mac) != 6:
-        raise ValueError(f"{key} is not 6 bytes")
+        raise ValueError(f"{what} is not 6 bytes")
     return mac
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 from host_agent.connection import KEY, Connection, from_key, key_of
 
@@ -43,22 +43,24 @@ class Hold:
     def take(self, moving: Container[Connection]) -> None:
         """Sorts what has come. What is of no connection on the move goes on: another CPU redirected it just before its
         connection was settled, and nobody else would let it out."""
-        for key in self.sort():
-            connection = from_key(key)
-            if connection not in moving:
-                self.release(connection)
+        came = [from_key(key) for key in self.sort()]
+        self.release([connection for connection in came if connection not in moving])
 
-    def release(self, connection: Connection) -> int:
-        """Puts the frames of one connection back on their way, in the order they came; the number of frames."""
-        key, released = key_of(connection), 0
-        while True:
+    def release(self, connections: Iterable[Connection]) -> dict[Connection, int]:
+        """Puts their frames back on their way, in the order they came; the number of frames of those that had any."""
+        waiting = {key_of(connection): connection for connection in connections}
+        released: dict[Connection, int] = {}
+        while waiting:
             self.sort()
-            frames = self._queues.pop(key, None)
-            if not frames:
-                return released
-            for frame in frames:
-                os.write(self.fd, frame)
-            released += len(frames)
+            ready = waiting.keys() & self._queues.keys()
+            if not ready:
+                break
+            for key in ready:
+                frames = self._queues.pop(key)
+                for frame in frames:
+                    os.write(self.fd, frame)
+                released[waiting[key]] = released.get(waiting[key], 0) + len(frames)
+        return released
 
 
 def _key(frame: bytes) -> bytes | None:

@@ -15,11 +15,11 @@ or die. A closing one has no socket any more, but late segments still come here,
 
 from __future__ import annotations
 
-import os
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -47,6 +47,15 @@ class NotHere(repair.CannotMove):
     """There is nothing to be saved."""
 
     reason = "absent"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """One frozen connection: what is told of it, its packed context, and its channel, which stays its own."""
+
+    facts: dict[str, Any]
+    context: bytes
+    channel: int
 
 
 class Holding:
@@ -168,7 +177,7 @@ class Holding:
     def _forget(self, connection: Connection, this: Ended | None) -> None:
         if this is not None and self._closing.get(connection) is this:
             del self._closing[connection]
-            self._steering.left(connection)
+            self._steering.left([connection])
 
     def _make_way(self, connection: Connection) -> None:
         """A new connection has the identifier of one that has ended here."""
@@ -182,29 +191,54 @@ class Holding:
 
     # -- moves -------------------------------------------------------------------------------------------------------
 
-    def save(self, connection: Connection, next_hop: bytes | None = None) -> tuple[dict[str, Any], bytes, int]:
-        """Freezes it; facts, packed context, and a duplicate of the channel. A frozen one is read once more.
+    def save(self, wanted: Mapping[Connection, bytes | None]) -> Iterator[Saved | repair.CannotMove]:
+        """Freezes them all, then reads one after the other; a frozen one is read once more. Who cannot move goes on.
 
-        next_hop: where its frames go, if this engine does not know.
-        Raises repair.CannotMove; it then goes on as before.
+        wanted: connections, and where the frames of each go, if this engine does not know.
         """
-        held = self._get(connection)
-        try:
-            channel = os.dup(held.channel.fileno())
-        except OSError as error:
-            raise repair.CannotMove(f"the channel: {error.strerror}") from None
-        if held.frozen is None:
-            held.next_hop = self._steering.next_hop(connection) or next_hop or held.next_hop
-        try:
-            return (*self._save(held), channel)
-        except repair.CannotMove:
-            os.close(channel)
-            raise
+        refused = self._freeze(
+            {one: held for one in wanted if (held := self._connections.get(one)) and held.frozen is None}, wanted
+        )
+        for connection in wanted:
+            held = self._connections.get(connection)
+            try:
+                if held is None:
+                    ended = connection in self._closing
+                    raise NotHere("it has ended here (TIME-WAIT)" if ended else "no such connection here")
+                if connection in refused:
+                    raise refused[connection]
+                yield self._read(held)
+            except repair.CannotMove as refusal:
+                yield refusal
 
-    def _save(self, held: Held) -> tuple[dict[str, Any], bytes]:
-        connection, thawed = held.connection, held.frozen is None
-        reading = self._freeze(held) if thawed else repair.read(held.tcp, connection, held.next_hop)
-        assert held.frozen is not None
+    def _freeze(
+        self, live: dict[Connection, Held], next_hops: Mapping[Connection, bytes | None]
+    ) -> dict[Connection, repair.CannotMove]:
+        """Those that will not be."""
+        for connection, held in live.items():
+            held.next_hop = self._steering.next_hop(connection) or next_hops[connection] or held.next_hop
+        self._steering.leaving(list(live))
+        refused = {}
+        for connection, held in live.items():
+            try:
+                repair.freeze(held.tcp)
+            except repair.CannotMove as refusal:
+                refused[connection] = refusal
+        self._join([live.pop(connection) for connection in refused])
+        self._steering.left(list(live))
+        return refused
+
+    def _read(self, held: Held) -> Saved:
+        try:
+            reading = repair.read(held.tcp, held.connection, held.next_hop)
+        except repair.CannotMove:
+            if held.frozen is None:
+                self._join([held])
+                repair.thaw(held.tcp)
+            raise
+        if held.frozen is None:
+            self._unwatch(held)
+            held.frozen = held.relay.outward.take_held(), held.relay.inward.take_held()
         out, inward = held.frozen
         ended = {"app_ended": held.relay.outward.done, "peer_ended": held.relay.inward.done}
         context = reading.context.with_relayed(taken_out=out, taken_in=inward, **ended)
@@ -220,37 +254,18 @@ class Holding:
                 **{"snd_wnd": w.snd_wnd, "rcv_wnd": w.rcv_wnd},
             },
         }
-        return facts, context.pack()
+        return Saved(facts, context.pack(), held.channel.fileno())
 
-    def _freeze(self, held: Held) -> repair.Reading:
-        connection = held.connection
-        self._steering.leaving(connection)
-        try:
-            repair.freeze(held.tcp)
-        except repair.CannotMove:
-            self._join(held)
-            raise
-        self._steering.left(connection)
-        try:
-            reading = repair.read(held.tcp, connection, held.next_hop)
-        except repair.CannotMove:
-            self._join(held)
-            repair.thaw(held.tcp)
-            raise
-        self._unwatch(held)
-        held.frozen = held.relay.outward.take_held(), held.relay.inward.take_held()
-        return reading
+    def _join(self, some: Sequence[Held]) -> None:
+        for held in some:
+            held.ending = False
+        self._steering.joining({held.connection: held.next_hop for held in some})
+        self._steering.joined([held.connection for held in some])
 
-    def _join(self, held: Held) -> None:
-        held.ending = False
-        self._steering.joining(held.connection, held.next_hop)
-        self._steering.joined(held.connection)
-
-    def joined(self, connection: Connection) -> None:
-        """From now on its frames may come by the wire."""
-        held = self._connections.get(connection)
-        if held is not None and held.frozen is None:
-            self._steering.joined(connection)
+    def joined(self, connections: Iterable[Connection]) -> None:
+        """From now on their frames may come by the wire."""
+        here = ((one, self._connections.get(one)) for one in connections)
+        self._steering.joined([one for one, held in here if held is not None and held.frozen is None])
 
     def thaw(self, connection: Connection) -> None:
         """A frozen connection goes on. Raises Refused."""
@@ -258,7 +273,7 @@ class Holding:
         if held is None or held.frozen is None:
             raise Refused("context", "no such frozen connection here")
         try:
-            self._join(held)
+            self._join([held])
             for flow, bytes_held in zip((held.relay.outward, held.relay.inward), held.frozen, strict=True):
                 flow.put_back(bytes_held)
             repair.thaw(held.tcp)
@@ -268,44 +283,76 @@ class Holding:
         self._watch(held)
         self._pump(held)
 
-    def discard(self, connection: Connection) -> None:
-        """A frozen connection lives elsewhere now."""
-        held = self._connections.get(connection)
-        if held is not None and held.frozen is not None:
-            self._drop(held)
+    def discard(self, connections: Iterable[Connection]) -> None:
+        """Frozen connections that live elsewhere now."""
+        for connection in connections:
+            held = self._connections.get(connection)
+            if held is not None and held.frozen is not None:
+                self._drop(held)
 
     def _drop(self, held: Held) -> None:
         self._release(held)
         repair.discard(held.tcp)
         held.channel.close()
 
-    def restore(self, packed: bytes, channel: int, *, resend: bool, probe: bool) -> None:
-        """Raises Refused; the channel is then still the caller's, and nothing was sent."""
+    def restore(self, some: Sequence[tuple[bytes, int]], *, resend: bool, probe: bool) -> list[Refused | None]:
+        """some: packed contexts, and their channels. None for each that lives here now, and has its channel; a refused
+        one's is still the caller's, and nothing was sent of it."""
+        if self.limits.memory and len(some) > 1:  # what is left of it, each but the last must have come to tell
+            return [self.restore([one], resend=resend, probe=probe)[0] for one in some]
+        answers: list[Refused | None] = []
+        coming: dict[Connection, Context] = {}
+        for packed, _ in some:
+            try:
+                context = self._admitted(packed, coming)
+                coming[context.connection] = context
+                answers.append(None)
+            except Refused as refused:
+                answers.append(refused)
+        try:
+            self._steering.joining({connection: context.next_hop for connection, context in coming.items()})
+        except kernel.KernelError as error:
+            self._steering.left(list(coming))
+            if len(some) > 1:  # there may be room for some of them
+                return [self.restore([one], resend=resend, probe=probe)[0] for one in some]
+            return [answers[0] or Refused("kernel", str(error))]
+        ready = iter(coming.values())
+        for n, (_, channel) in enumerate(some):
+            if answers[n] is None:
+                answers[n] = self._resume(next(ready), channel, resend=resend, probe=probe)
+        return answers
+
+    def _admitted(self, packed: bytes, coming: Mapping[Connection, Context]) -> Context:
+        """A context that there is room for, beside those that are coming. Raises Refused."""
         try:
             context = Context.unpack(packed)
         except BadContext as error:
             raise Refused("context", str(error)) from None
         connection = context.connection
         before = self._connections.get(connection)
+        if connection in coming or (before is not None and before.frozen is None):
+            raise Refused("context", "it lives here already")
         if before is not None:
-            if before.frozen is None:
-                raise Refused("context", "it lives here already")
             self._drop(before)  # it has been away, and nobody said that it was to be discarded
         taken = self.upkeep.memory() if self.limits.memory else 0
-        self.limits.check(context, len(self._connections), taken, fault=self.fault)
+        self.limits.check(context, len(self._connections) + len(coming), taken, fault=self.fault)
         self._make_way(connection)
+        return context
+
+    def _resume(self, context: Context, channel: int, *, resend: bool, probe: bool) -> Refused | None:
+        connection = context.connection
         try:
-            self._steering.joining(connection, context.next_hop)
             tcp = self._resumed(context, resend=resend, probe=probe)
-        except (kernel.KernelError, repair.CannotRestore) as error:
-            self._steering.left(connection)
-            raise Refused("kernel", str(error)) from None
+        except repair.CannotRestore as error:
+            self._steering.left([connection])
+            return Refused("kernel", str(error))
         held = self.take(connection, tcp, socket.socket(fileno=channel))
         held.next_hop = context.next_hop
         held.first = context.rcv_nxt - context.state.fin_in - len(context.received)
         held.relay.outward.done = context.app_ended
         held.relay.inward.done = context.peer_ended
         self._pump(held)
+        return None
 
     def _resumed(self, context: Context, *, resend: bool, probe: bool) -> socket.socket:
         """Raises CannotRestore; no socket is left then."""
@@ -327,7 +374,7 @@ class Holding:
         if held is None:
             self._make_way(connection)
             return
-        self._steering.left(connection)
+        self._steering.left([connection])
         self._release(held)
         repair.silence(held.tcp)
         reset(held.channel)
@@ -337,10 +384,3 @@ class Holding:
         for connection in self.upkeep.to_leave(self.limits.memory):
             self._tell("upload_requested", connection, {"reason": "low_memory"})
         self._loop.after(LOOK_EVERY, self._look_at_memory)
-
-    def _get(self, connection: Connection) -> Held:
-        held = self._connections.get(connection)
-        if held is None:
-            ended = connection in self._closing
-            raise NotHere("it has ended here (TIME-WAIT)" if ended else "no such connection here")
-        return held

@@ -56,6 +56,7 @@ def _load_libbpf() -> ctypes.CDLL:
         ("bpf_map_get_next_key", number, (number, pointer, pointer)),
         ("bpf_map_lookup_batch", number, (number, pointer, pointer, pointer, pointer, pointer, pointer)),
         ("bpf_map_update_batch", number, (number, pointer, pointer, pointer, pointer)),
+        ("bpf_map_delete_batch", number, (number, pointer, pointer, pointer)),
         ("bpf_prog_test_run_opts", number, (number, pointer)),
         ("bpf_tc_hook_create", number, (pointer,)),
         ("bpf_tc_attach", number, (pointer, pointer)),
@@ -178,6 +179,17 @@ class Map:
         count = ctypes.c_uint32(len(elements))
         if elements:
             _check(self._lib.bpf_map_update_batch(self.fd, keys, values, ctypes.byref(count), None), "map update")
+
+    def delete_many(self, keys: Sequence[bytes]) -> None:
+        """Deletes those that are there, by one system call where that is all of them."""
+        rest, count = list(keys), ctypes.c_uint32()
+        while rest:
+            count.value = len(rest)
+            result = self._lib.bpf_map_delete_batch(self.fd, b"".join(rest), ctypes.byref(count), None)
+            if result != -errno.ENOENT:
+                _check(result, "map delete")
+                return
+            rest = rest[count.value + 1 :]  # it stops at one that is not there
 
     def max_entries(self) -> int:
         return self._told("max_entries")

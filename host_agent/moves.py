@@ -1,10 +1,15 @@
-"""The moves that are under way: each goes on when the engine it waits for has answered.
+"""The moves that are under way, in batches: each goes on when the engine it waits for has answered.
 
-Decides: nothing; reload.py orders the steps of a move. Never touches: records, policy.
+Decides: which connections move together, and how many at a time. Never touches: records, policy; reload.py orders the
+steps of a batch.
+
+What is asked for in one turn of the loop begins behind it, those that go the same way together. While a new engine
+restores one batch, the old one saves the next.
 """
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
 
@@ -16,51 +21,88 @@ from host_agent.records import Records
 from host_agent.reload import Ask, Outcome, Steps, move
 from host_agent.verbs import Message, PeerGone
 
+BATCH = 64
+"""Connections in a batch. More hardly cost less each, and the first waits until the last is saved and restored."""
+
+AT_ONCE = 3
+"""Batches of one engine at a time: it saves one while one is restored, and never waits for the next."""
+
 Done = Callable[[Outcome], None]
+_Way = tuple[int, str, bool, tuple[int, ...]]  # target, cause, resend, fallbacks
 
 
 class Moves:
-    """peers: engines by place, as they come and go. over: called with the outcome of every move."""
+    """peers: engines by place, as they come and go. over: called with outcomes, those of a batch that are known
+    together."""
 
-    def __init__(self, records: Records, hold: Hold, peers: dict[int, EnginePeer], over: Done):
+    def __init__(
+        self, records: Records, hold: Hold, peers: dict[int, EnginePeer], over: Callable[[list[Outcome]], None]
+    ):
         self._records, self._hold, self._peers, self._over = records, hold, peers, over
-        self._running: dict[Connection, Steps] = {}
+        self.begun: set[Connection] = set()
+        self._planned: set[Connection] = set()
+        self._plans: dict[int, dict[_Way, deque[Plan]]] = {}  # by source, ways in the order of their turns
+        self._batches = Counter[int]()
         self._waiters: dict[Connection, Done] = {}
 
     def __contains__(self, connection: object) -> bool:
-        return connection in self._running
+        return connection in self._planned or connection in self.begun
 
     def start(self, plan: Plan, done: Done | None = None) -> None:
-        """Begins a move, unless one of this connection is under way. done: called behind `over`, with the outcome."""
-        if plan.connection in self._running:
+        """Plans a move, unless one of this connection is under way. done: called behind `over`, with the outcome."""
+        connection = plan.connection
+        if connection in self:
             return
         if done:
-            self._waiters[plan.connection] = done
-        steps = self._running[plan.connection] = move(plan, self._records, self._hold)
-        self._step(steps, None)
+            self._waiters[connection] = done
+        self._planned.add(connection)
+        way = plan.target, plan.cause, plan.resend, plan.fallbacks
+        self._plans.setdefault(plan.source, {}).setdefault(way, deque()).append(plan)
 
-    def _step(self, steps: Steps, reply: Message | None) -> None:
-        """Carries a move on until it waits for an engine, or is over. An engine that is gone refuses."""
+    def begin(self) -> None:
+        """Begins what was planned, as far as it is its turn: at the end of each turn of the loop."""
+        while (turn := next((one for one in self._plans if self._batches[one] < AT_ONCE), None)) is not None:
+            ways = self._plans[turn]
+            way, plans = next(iter(ways.items()))
+            batch = [plans.popleft() for _ in range(min(BATCH, len(plans)))]
+            del ways[way]
+            if plans:
+                ways[way] = plans  # behind all others
+            if not ways:
+                del self._plans[turn]
+            connections = {plan.connection for plan in batch}
+            self._planned -= connections
+            self.begun |= connections
+            self._batches[turn] += 1
+            self._step(turn, move(batch, self._records, self._hold), None)
+
+    def _step(self, source: int, steps: Steps, reply: Message | None) -> None:
+        """Carries a batch on until it waits for an engine, or is over. An engine that is gone refuses."""
         try:
             while True:
-                ask: Ask = steps.send(reply) if reply is not None else next(steps)
+                ask = steps.send(reply)
                 reply = None
+                if not isinstance(ask, Ask):
+                    self._end(ask)
+                    continue
                 peer = self._peers.get(ask.engine)
                 try:
                     if peer is None:
                         raise PeerGone("not there")
                     if ask.reply:
-                        peer.ask(ask.message, partial(self._step, steps))
+                        peer.ask(ask.message, partial(self._step, source, steps))
                         return
                     peer.send(ask.message)
                 except PeerGone:  # whether it is gone for good, its own descriptor tells
                     if ask.reply:
                         reply = engine_gone()
-        except StopIteration as stop:
-            outcome: Outcome = stop.value
-            connection = outcome.plan.connection
-            del self._running[connection]
-            waiter = self._waiters.pop(connection, None)
-            self._over(outcome)
+        except StopIteration:
+            self._batches[source] -= 1
+
+    def _end(self, outcomes: list[Outcome]) -> None:
+        self.begun -= {outcome.plan.connection for outcome in outcomes}
+        self._over(outcomes)
+        for outcome in outcomes:
+            waiter = self._waiters.pop(outcome.plan.connection, None)
             if waiter:
                 waiter(outcome)

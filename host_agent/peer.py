@@ -47,6 +47,8 @@ class EnginePeer:
         heard = self._waiting.pop(reply.fields["re"], None)
         if heard:
             heard(reply)
+        else:
+            reply.close()
 
     def unanswered(self) -> list[Heard]:
         """Those who still wait for this engine."""

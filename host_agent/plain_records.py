@@ -9,12 +9,12 @@ this one to run the method without a kernel, and hold the BPF programs against i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from host_agent.connection import Connection
-from host_agent.decision import Action, By, Frame, Outward, Record, Stage, Verdict, figure_4, from_host, into_host
-from host_agent.records import COUNTED, RecordsFull, Report, ReportKind, StaleRecord, Team, Threshold
+from host_agent.decision import Action, By, Frame, Outward, Record, Verdict, figure_4, from_host, into_host
+from host_agent.records import COUNTED, Assignment, RecordsFull, Report, ReportKind, Team, Threshold
 
 _COUNTED_AS = {Action.UP: "up", Action.FORWARD: "forwarded", Action.HOLD: "held"}
 
@@ -58,31 +58,24 @@ class PlainRecords:
     def delete(self, connection: Connection) -> bool:
         return self._records.pop(connection, None) is not None
 
-    def assign(
-        self,
-        connection: Connection,
-        *,
-        epoch: int,
-        nic: int,
-        offloaded: bool,
-        stage: Stage,
-        moved: bool = False,
-        due: bool | None = None,
-        closing: bool | None = None,
-    ) -> None:
-        record = self._records.get(connection)
-        if record is None or record.epoch != epoch:
-            raise StaleRecord(f"{connection}: {'it has no record' if record is None else 'the record has moved on'}")
-        self._records[connection] = replace(
+    def assign(self, assignments: Sequence[Assignment]) -> list[bool]:
+        return [self._assigned(one) for one in assignments]
+
+    def _assigned(self, a: Assignment) -> bool:
+        record = self._records.get(a.connection)
+        if record is None or record.epoch != a.epoch:
+            return False
+        self._records[a.connection] = replace(
             record,
-            nic=nic,
-            offloaded=offloaded,
-            stage=stage,
-            due=record.due if due is None else due,
-            closing=record.closing if closing is None else closing,
-            epoch=(epoch + moved) % 2**32,
-            forwarded=0 if moved else record.forwarded,
+            nic=a.nic,
+            offloaded=a.offloaded,
+            stage=a.stage,
+            due=record.due if a.due is None else a.due,
+            closing=record.closing if a.closing is None else a.closing,
+            epoch=(a.epoch + a.moved) % 2**32,
+            forwarded=0 if a.moved else record.forwarded,
         )
+        return True
 
     def set_service(self, port: int, threshold: Threshold | None) -> None:
         if threshold is None:

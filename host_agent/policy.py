@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from host_agent.connection import Connection, key_of
 from host_agent.decision import Record, Stage
@@ -53,8 +54,7 @@ class Choice(Enum):
     BY_HASH = "by_hash"
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """One move. source, target: NIC id or HOST. cause: policy, link_down, link_up, rebalance, stray, drain,
     idle, urgent_data, low_memory or command. resend: what was in flight is lost. fallbacks: places to try, in order,
     when the target refuses."""

@@ -9,15 +9,15 @@ RecordKeeper is what the agent needs of whoever keeps records; plain_records.py 
 
 from __future__ import annotations
 
+import ctypes
 import errno
-import os
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from host_agent import kernel
 from host_agent.connection import KEY, Connection, from_key, key_of
@@ -35,7 +35,9 @@ _TEAM = struct.Struct("=III16I16B16II4QI4x")
 _COUNTS = struct.Struct("=10Q")
 _SERVICE = struct.Struct("=QQI4x")
 _REPORT = struct.Struct("=Q36s6I4B")
-_ASSIGN = struct.Struct("=36sIIBBBBB3xi")
+_ASSIGN = struct.Struct("=36sIIBBBBB3x")
+_ASSIGNMENTS = struct.Struct("=QQI4x")
+_AT_ONCE = 64  # ASSIGNMENTS
 _INDEX = struct.Struct("=I")
 _ZERO = bytes(4)
 _KEEP = 2  # enum { CLEAR, SET, KEEP }
@@ -176,9 +178,17 @@ def pack_record(r: Record) -> bytes:
     )
 
 
+_FIELDS = tuple(field.name for field in fields(Record))
+_STAGES, _FINS = tuple(Stage), tuple(Fins(number) for number in range(16))
+
+
 def unpack_record(data: bytes, at: int = 0) -> Record:
     nic, offloaded, stage, due, closing, epoch, mac, fins, *numbers = _RECORD.unpack_from(data, at)
-    return Record(nic, bool(offloaded), Stage(stage), bool(due), bool(closing), epoch, mac, Fins(fins), *numbers)
+    flags = (nic, offloaded == 1, _STAGES[stage], due == 1, closing == 1, epoch, mac, _FINS[fins])
+    # A frozen dataclass sets one field after the other, and thousands of records are read at a fault.
+    record = object.__new__(Record)
+    record.__dict__.update(zip(_FIELDS, (*flags, *numbers), strict=True))
+    return record
 
 
 def unpack_report(data: bytes) -> Report:
@@ -200,12 +210,27 @@ def unpack_report(data: bytes) -> Report:
     )
 
 
-class StaleRecord(Exception):
-    """The record is gone, or has moved on since it was read."""
+class Assignment(NamedTuple):
+    """What a record becomes if it is still of `epoch`. moved: counts the epoch up, and strays anew. due, closing: what
+    they become, None: as they are."""
+
+    connection: Connection
+    epoch: int
+    nic: int
+    offloaded: bool
+    stage: Stage
+    moved: bool = False
+    due: bool | None = None
+    closing: bool | None = None
 
 
 class RecordsFull(Exception):
     """There is no room for another record."""
+
+
+def _packed(a: Assignment) -> bytes:
+    due, closing = _KEEP if a.due is None else a.due, _KEEP if a.closing is None else a.closing
+    return _ASSIGN.pack(key_of(a.connection), a.nic, a.epoch, a.offloaded, a.stage, a.moved, due, closing)
 
 
 class RecordKeeper(Protocol):
@@ -223,18 +248,7 @@ class RecordKeeper(Protocol):
     def tally(self) -> Iterator[Counter[tuple[int, bool]]]: ...
     def put(self, connection: Connection, record: Record) -> None: ...
     def delete(self, connection: Connection) -> bool: ...
-    def assign(
-        self,
-        connection: Connection,
-        *,
-        epoch: int,
-        nic: int,
-        offloaded: bool,
-        stage: Stage,
-        moved: bool = False,
-        due: bool | None = None,
-        closing: bool | None = None,
-    ) -> None: ...
+    def assign(self, assignments: Sequence[Assignment]) -> list[bool]: ...
     def set_service(self, port: int, threshold: Threshold | None) -> None: ...
     def counts(self, nic: int) -> dict[str, int]: ...
 
@@ -308,28 +322,17 @@ class Records:
     def delete(self, connection: Connection) -> bool:
         return self._maps["records"].delete(key_of(connection))
 
-    def assign(
-        self,
-        connection: Connection,
-        *,
-        epoch: int,
-        nic: int,
-        offloaded: bool,
-        stage: Stage,
-        moved: bool = False,
-        due: bool | None = None,
-        closing: bool | None = None,
-    ) -> None:
-        """Sets NIC, flag and stage if the record is still of `epoch`; moved: counts the epoch up, and strays anew.
-
-        due, closing: what they become, None: as they are. Raises StaleRecord if the record is of another epoch.
-        """
-        flags = (_KEEP if flag is None else int(flag) for flag in (due, closing))
-        request = _ASSIGN.pack(key_of(connection), nic, epoch, offloaded, stage, moved, *flags, 0)
-        _, answer = self._assign.run(context=request)
-        result = _ASSIGN.unpack(answer)[-1]
-        if result in (-errno.ENOENT, -errno.ESTALE):
-            raise StaleRecord(f"{connection}: {os.strerror(-result)}")
+    def assign(self, assignments: Sequence[Assignment]) -> list[bool]:
+        """Which of them were made; the record of the others is gone, or of another epoch. 64 by one system call."""
+        made: list[bool] = []
+        for start in range(0, len(assignments), _AT_ONCE):
+            packed = b"".join(map(_packed, assignments[start : start + _AT_ONCE]))
+            count = len(packed) // _ASSIGN.size
+            memory = ctypes.create_string_buffer(packed, len(packed))
+            _, answer = self._assign.run(context=_ASSIGNMENTS.pack(ctypes.addressof(memory), 0, count))
+            stale = _ASSIGNMENTS.unpack(answer)[1]
+            made += [not stale >> n & 1 for n in range(count)] if stale else [True] * count
+        return made
 
     @property
     def team(self) -> Team:

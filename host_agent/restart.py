@@ -13,7 +13,7 @@ from host_agent.connection import Connection
 from host_agent.decision import Record
 from host_agent.peer import EnginePeer
 from host_agent.rebuild import Rebuilt, rebuild
-from host_agent.records import Records
+from host_agent.records import Assignment, Records
 from host_agent.verbs import Message, PeerGone
 
 LIMIT = 5.0  # seconds; an engine that does not answer by then is not one
@@ -28,12 +28,10 @@ def ask_engines(peers: Mapping[int, EnginePeer], records: Records, other: Callab
     found = rebuild(records.all(), held)
     for connection, record in found.records.items():
         _put_right(records, connection, record)
-    for place, connection in found.join:
-        peers[place].send(Message("release", {"connection": connection}))
-    for place, connection in found.discard:
-        peers[place].send(Message("discard", {"connection": connection}))
-    for place, connection in found.thaw:
-        peers[place].send(Message("thaw", {"id": 0, "connection": connection}))
+    for verb, told in (("release", found.join), ("discard", found.discard), ("thaw", found.thaw)):
+        for place in dict.fromkeys(place for place, _ in told):
+            connections = [connection for one, connection in told if one == place]
+            peers[place].send(Message(verb, {"id": 0, "connections": connections}))
     return found
 
 
@@ -44,7 +42,7 @@ def _put_right(records: Records, connection: Connection, wanted: Record) -> None
         records.put(connection, wanted)
     elif (record.nic, record.offloaded, record.stage) != (wanted.nic, wanted.offloaded, wanted.stage):
         nic, offloaded = wanted.nic, wanted.offloaded
-        records.assign(connection, epoch=record.epoch, nic=nic, offloaded=offloaded, stage=wanted.stage, moved=True)
+        records.assign([Assignment(connection, record.epoch, nic, offloaded, wanted.stage, moved=True)])
 
 
 def _answer(place: int, peer: EnginePeer, other: Callable[[int, Message], None]) -> dict[Connection, str]:

@@ -18,8 +18,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntFlag
 from pathlib import Path
@@ -29,7 +28,7 @@ from host_agent import kernel
 from host_agent.bpf import build
 from host_agent.connection import KEY, Connection, from_key, key_of
 from host_agent.decision import Stage
-from host_agent.records import Records, StaleRecord, Team
+from host_agent.records import Assignment, Records, Team
 
 
 def hold_of(team: str) -> str:
@@ -40,9 +39,11 @@ def hold_of(team: str) -> str:
 CAPACITY = 65536  # records
 
 _STEER = struct.Struct("=I6s6x6Q")
+_DOORS = struct.Struct("=I")
 _NEW_HOP = struct.Struct("=36s6s2x")
 _PORTS = struct.Struct("=II5Q")
 _ZERO = bytes(4)
+_ALL = 0xFF
 
 
 class Steer(IntFlag):
@@ -56,10 +57,10 @@ class Steer(IntFlag):
 
 
 class Steering(Protocol):
-    def leaving(self, connection: Connection) -> None: ...
-    def left(self, connection: Connection) -> None: ...
-    def joining(self, connection: Connection, next_hop: bytes) -> None: ...
-    def joined(self, connection: Connection) -> None: ...
+    def leaving(self, connections: Sequence[Connection]) -> None: ...
+    def left(self, connections: Sequence[Connection]) -> None: ...
+    def joining(self, next_hops: Mapping[Connection, bytes]) -> None: ...
+    def joined(self, connections: Sequence[Connection]) -> None: ...
     def ending(self, connection: Connection) -> None: ...
     def ended(self, connection: Connection, *, answers: bool) -> None: ...
     def update(self, connections: Iterable[Connection], next_hop: bytes) -> None: ...
@@ -103,39 +104,39 @@ class NicSteering:
         loaded.program("wire_in").attach(wire, kernel.INGRESS)
         loaded.program("bus_in").attach(bus, kernel.INGRESS)
 
-    def _set(self, connection: Connection, doors: Steer) -> None:
-        key = key_of(connection)
-        old = self._offloads.get(key)
-        if old is not None:
-            _, *rest = _STEER.unpack(old)
-            self._offloads.put(key, _STEER.pack(doors, *rest))
+    def _set(self, connections: Iterable[Connection], doors: int, keep: int = 0) -> None:
+        """Opens these doors, of those that are open now only `keep` stay so; all by one system call."""
+        changed = []
+        for key in map(key_of, connections):
+            old = self._offloads.get(key)
+            if old is not None:
+                changed.append((key, _DOORS.pack(_DOORS.unpack_from(old)[0] & keep | doors) + old[_DOORS.size :]))
+        self._offloads.put_many(changed)
 
-    def leaving(self, connection: Connection) -> None:
-        self._set(connection, Steer.OUT)
+    def leaving(self, connections: Sequence[Connection]) -> None:
+        self._set(connections, Steer.OUT)
 
-    def left(self, connection: Connection) -> None:
-        self._offloads.delete(key_of(connection))
+    def left(self, connections: Sequence[Connection]) -> None:
+        self._offloads.delete_many([key_of(connection) for connection in connections])
 
-    def joining(self, connection: Connection, next_hop: bytes) -> None:
-        """next_hop: the 6-byte MAC its frames go to. Raises KernelError when the table is full."""
+    def joining(self, next_hops: Mapping[Connection, bytes]) -> None:
+        """next_hops: the 6-byte MAC that each one's frames go to. Raises KernelError when the table is full; some are
+        in it then."""
         # As if a frame had come just now: who has just arrived is not the one that was silent the longest.
-        entry = _STEER.pack(Steer.BUS_IN | Steer.OUT, next_hop, 0, 0, 0, 0, time.monotonic_ns(), 0)
-        self._offloads.put(key_of(connection), entry)
+        doors, now = int(Steer.BUS_IN | Steer.OUT), time.monotonic_ns()
+        entries = [(key_of(one), _STEER.pack(doors, mac, 0, 0, 0, 0, now, 0)) for one, mac in next_hops.items()]
+        self._offloads.put_many(entries)
 
-    def joined(self, connection: Connection) -> None:
-        old = self._offloads.get(key_of(connection))
-        if old is not None:
-            self._set(connection, Steer(_STEER.unpack(old)[0]) | Steer.WIRE_IN)
+    def joined(self, connections: Sequence[Connection]) -> None:
+        self._set(connections, Steer.WIRE_IN, keep=_ALL)
 
     def ending(self, connection: Connection) -> None:
-        old = self._offloads.get(key_of(connection))
-        if old is not None:
-            self._set(connection, Steer(_STEER.unpack(old)[0]) | Steer.NO_RST)
+        self._set([connection], Steer.NO_RST, keep=_ALL)
 
     def ended(self, connection: Connection, *, answers: bool) -> None:
         """answers: a late segment may be answered, for there is a TIME-WAIT that does it well."""
         out = Steer.OUT if answers else Steer(0)
-        self._set(connection, Steer.WIRE_IN | Steer.BUS_IN | Steer.ENDED | out)
+        self._set([connection], Steer.WIRE_IN | Steer.BUS_IN | Steer.ENDED | out)
 
     def update(self, connections: Iterable[Connection], next_hop: bytes) -> None:
         """A new neighbour, a 6-byte MAC, for those of them that are here."""
@@ -193,26 +194,20 @@ class HostSteering:
         for bus in buses:
             loaded.program("bus_in").attach(bus, kernel.INGRESS)
 
-    def leaving(self, connection: Connection) -> None:
+    def leaving(self, connections: Sequence[Connection]) -> None:
         pass  # the agent has set the stage to HELD: frames queue, the host still speaks
 
-    def left(self, connection: Connection) -> None:
-        record = self._records.get(connection)
-        if record is None:
-            return
-        with suppress(StaleRecord):  # the connection ended meanwhile: nobody is left to be silenced
-            self._records.assign(
-                connection,
-                epoch=record.epoch,
-                nic=record.nic,
-                offloaded=record.offloaded,
-                stage=Stage.SILENT,
-            )
+    def left(self, connections: Sequence[Connection]) -> None:
+        records = ((one, self._records.get(one)) for one in connections)
+        # Where a connection has ended meanwhile, nobody is left to be silenced.
+        self._records.assign(
+            [Assignment(one, r.epoch, r.nic, r.offloaded, Stage.SILENT) for one, r in records if r is not None]
+        )
 
-    def joining(self, connection: Connection, next_hop: bytes) -> None:
+    def joining(self, next_hops: Mapping[Connection, bytes]) -> None:
         pass
 
-    def joined(self, connection: Connection) -> None:
+    def joined(self, connections: Sequence[Connection]) -> None:
         pass
 
     def ending(self, connection: Connection) -> None:

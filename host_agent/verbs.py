@@ -2,12 +2,12 @@
 
 Decides: the form of a message, and that both ends speak the same version. Never touches: what a verb means (engine.py).
 
-    packet = JSON object, NUL, body          with up to two descriptors: the application's channel, and a large body
+    packet = JSON object        with descriptors: the applications' channels, then the contexts, then long fields
 
 docs/verbs.md names all verbs and their fields, for whoever writes another NIC.
 
-A body above INLINE bytes travels in a memfd, so that a packet never exceeds what a socket buffer takes; so do fields,
-in front of it.
+Contexts travel in a memfd, all of one message in one, and whoever passes them on need not read them. So do fields above
+INLINE bytes, for a packet must never exceed what a socket buffer takes.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ import json
 import os
 import socket
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-VERSION = 3
+VERSION = 4
 INLINE = 32 * 1024
+CHANNELS = 250
+"""A packet carries at most 253 descriptors (SCM_MAX_FD)."""
 _PACKET = 64 * 1024
+_ROOM = socket.CMSG_SPACE(253 * array.array("i").itemsize)
 
 
 class PeerGone(Exception):
@@ -32,12 +35,20 @@ class PeerGone(Exception):
 
 @dataclass
 class Message:
-    """verb and its fields; body: a context's bytes. channel: a descriptor that now belongs to the receiver."""
+    """verb and its fields. channels: descriptors of applications' channels. contexts: of the memory that has contexts.
+
+    The descriptors of a message that is sent stay the sender's; those of one that was received are the receiver's."""
 
     verb: str
     fields: dict[str, Any] = field(default_factory=dict)
-    body: bytes = b""
-    channel: int | None = None
+    channels: Sequence[int] = ()
+    contexts: int | None = None
+
+    def close(self) -> None:
+        """For a receiver that does not want them."""
+        close(self.channels)
+        if self.contexts is not None:
+            os.close(self.contexts)
 
 
 class Link:
@@ -50,40 +61,48 @@ class Link:
         self.fd = sock.fileno()
 
     def send(self, message: Message) -> None:
-        """The message's channel is closed here once it has gone out: it belongs to the other end."""
-        fds = [] if message.channel is None else [message.channel]
-        header: dict[str, Any] = {"verb": message.verb, "channel": message.channel is not None}
-        fields, body = json.dumps(message.fields).encode(), message.body
-        if len(fields) > INLINE:
-            header["fields"], body, fields = len(fields), fields + body, b"{}"
-        if len(body) > INLINE:
-            try:
-                memory = _written(body)
-            except OSError as error:
-                for fd in fds:
-                    os.close(fd)
-                raise PeerGone(f"sending: {error.strerror}") from None
-            fds.append(memory)
-            header["size"], body = len(body), b""
-        # One object of both, and nothing is written as JSON twice: it is half the cost of a message.
-        head = json.dumps(header).encode()[:-1] + (b", " + fields[1:] if len(fields) > 2 else b"}")
-        self._waiting.append((head + b"\0" + body, fds))
-        self.flush()
+        """Raises PeerGone."""
+        header: dict[str, Any] = {"verb": message.verb}
+        fds, fields, long = list(message.channels), json.dumps(message.fields).encode(), None
+        if fds:
+            header["channels"] = len(fds)
+        if message.contexts is not None:
+            header["contexts"] = True
+            fds.append(message.contexts)
+        try:
+            if len(fields) > INLINE:
+                header["fields"], long = len(fields), memory(fields)
+                fds.append(long)
+                fields = b"{}"
+            # One object of both, and nothing is written as JSON twice.
+            packet = json.dumps(header).encode()[:-1] + (b", " + fields[1:] if len(fields) > 2 else b"}")
+            if self._waiting or not self._sent(packet, fds):
+                self._waiting.append((packet, duplicates(fds)))  # by then the sender may have closed its own
+        except OSError as error:
+            raise PeerGone(f"sending: {error.strerror}") from None
+        finally:
+            if long is not None:
+                os.close(long)
 
     def flush(self) -> bool:
-        """Sends what waits; True when nothing is left."""
-        while self._waiting:
-            packet, fds = self._waiting[0]
-            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-            try:
-                self._socket.sendmsg([packet], ancillary, socket.MSG_NOSIGNAL)
-            except BlockingIOError:
-                return False
-            except OSError as error:
-                raise PeerGone(f"sending: {error.strerror}") from None
-            self._waiting.popleft()
-            for fd in fds:
-                os.close(fd)
+        """Sends what waits; True when nothing is left. Raises PeerGone."""
+        try:
+            while self._waiting:
+                packet, fds = self._waiting[0]
+                if not self._sent(packet, fds):
+                    return False
+                self._waiting.popleft()
+                close(fds)
+        except OSError as error:
+            raise PeerGone(f"sending: {error.strerror}") from None
+        return True
+
+    def _sent(self, packet: bytes, fds: list[int]) -> bool:
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        try:
+            self._socket.sendmsg([packet], ancillary, socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            return False
         return True
 
     def receive(self) -> Iterator[Message]:
@@ -91,9 +110,7 @@ class Link:
         while True:
             try:
                 fds = array.array("i")
-                packet, ancillary, flags, _ = self._socket.recvmsg(
-                    _PACKET, socket.CMSG_SPACE(2 * fds.itemsize), socket.MSG_CMSG_CLOEXEC
-                )
+                packet, ancillary, flags, _ = self._socket.recvmsg(_PACKET, _ROOM, socket.MSG_CMSG_CLOEXEC)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -104,50 +121,70 @@ class Link:
                 if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                     fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-                for fd in fds:
-                    os.close(fd)
+                close(fds)
                 raise PeerGone("a packet was cut short; too many open descriptors?")
             yield _parse(packet, list(fds))
 
     def close(self) -> None:
         for _, fds in self._waiting:
-            for fd in fds:
-                os.close(fd)
+            close(fds)
         self._waiting.clear()
         self._socket.close()
 
 
-def _written(body: bytes) -> int:
-    memory = os.memfd_create("context", os.MFD_CLOEXEC)
-    rest = memoryview(body)
+def memory(data: bytes = b"") -> int:
+    """The descriptor of memory that holds this. Raises OSError."""
+    fd = os.memfd_create("contexts", os.MFD_CLOEXEC)
+    try:
+        write(fd, data, 0)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def write(fd: int, data: bytes, at: int) -> None:
+    """Raises OSError."""
+    rest = memoryview(data)
     while rest:
-        rest = rest[os.write(memory, rest) :]
-    return memory
+        done = os.pwrite(fd, rest, at)
+        rest, at = rest[done:], at + done
+
+
+def close(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def duplicates(fds: Sequence[int]) -> list[int]:
+    """Raises OSError; none is left then."""
+    made: list[int] = []
+    try:
+        for fd in fds:
+            made.append(os.dup(fd))
+    except OSError:
+        close(made)
+        raise
+    return made
 
 
 def _parse(packet: bytes, fds: list[int]) -> Message:
-    """Takes over the packet's descriptors: the channel goes into the message, all others are closed."""
-    head, _, body = packet.partition(b"\0")
-    announced = iter(fds)
-    channel = None
+    """Takes over the packet's descriptors; none is left when it is no message."""
     try:
-        fields = json.loads(head)
-        verb, has_channel = fields.pop("verb"), fields.pop("channel")
-        size, long = fields.pop("size", None), fields.pop("fields", None)
-        expected = next(announced) if has_channel else None
+        fields = json.loads(packet)
+        verb, count, has_contexts = fields.pop("verb"), fields.pop("channels", 0), fields.pop("contexts", False)
+        size = fields.pop("fields", None)
+        if len(fds) != count + has_contexts + (size is not None):
+            raise ValueError(f"{len(fds)} descriptors, others announced")
         if size is not None:
-            with open(next(announced), "rb", closefd=False) as file:
-                file.seek(0)
-                body = file.read()
-            if len(body) != size:
-                raise ValueError(f"body of {len(body)} bytes, {size} announced")
-        if long is not None:
-            fields, body = json.loads(body[:long]), body[long:]
-        channel = expected
-        return Message(verb, fields, body, channel)
-    except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as error:
+            if os.fstat(fds[-1]).st_size != size:
+                raise ValueError(f"fields of another size than {size}")
+            fields = json.loads(os.pread(fds[-1], size, 0))
+            if not isinstance(fields, dict):
+                raise ValueError("fields that are none")
+            os.close(fds.pop())
+        contexts = fds.pop() if has_contexts else None
+        return Message(verb, fields, fds, contexts)
+    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+        close(fds)
         raise PeerGone(f"not a message of this protocol: {error!r}") from None
-    finally:
-        for fd in fds:
-            if fd != channel:
-                os.close(fd)

@@ -83,13 +83,21 @@ struct report {
 	__u8 flags, block, action, by;
 };
 
-struct assignment { /* the context of the `assign` program */
+struct assignment { /* what a record becomes, if it is still of that epoch */
 	struct connection id;
 	__u32 nic, epoch;
 	__u8 offloaded, stage, bump;
 	__u8 due, closing; /* CLEAR, SET or KEEP */
 	__u8 pad[3];
-	__s32 result;
+};
+
+#define ASSIGNMENTS 64
+
+struct assignments { /* the context of the `assign` program */
+	__u64 at;    /* where the caller's memory has them */
+	__u64 stale; /* a bit for each whose record is gone, or of another epoch */
+	__u32 count; /* at most ASSIGNMENTS */
+	__u32 pad;
 };
 
 #endif

@@ -353,19 +353,13 @@ SEC("tc") int team_out(struct __sk_buff *skb)
 	return i < MAX_NICS ? to_bus(t, t->live[i]) : TC_ACT_SHOT;
 }
 
-/* The agent's hand on a record: its NIC, flag and stage change in place, while frames go on counting in it. */
-SEC("syscall") int assign(struct assignment *a)
+/* The agent's hand on records: NIC, flag and stage change in place, while frames go on counting in them. */
+static __always_inline bool assigned(const struct assignment *a)
 {
-	struct connection id = a->id;
-	struct record *r = bpf_map_lookup_elem(&records, &id);
-	if (!r) {
-		a->result = -ENOENT;
-		return 0;
-	}
-	if (r->epoch != a->epoch) {
-		a->result = -ESTALE;
-		return 0;
-	}
+	struct record *r = bpf_map_lookup_elem(&records, &a->id);
+
+	if (!r || r->epoch != a->epoch)
+		return false;
 	r->nic = a->nic;
 	r->offloaded = a->offloaded;
 	r->stage = a->stage;
@@ -377,7 +371,22 @@ SEC("syscall") int assign(struct assignment *a)
 		r->epoch++;
 		r->forwarded = 0;
 	}
-	a->result = 0;
+	return true;
+}
+
+SEC("syscall") int assign(struct assignments *all)
+{
+	__u64 at = all->at, stale = 0;
+	__u32 count = all->count;
+	struct assignment a;
+
+	for (__u32 i = 0; i < ASSIGNMENTS; i++) {
+		if (i >= count)
+			break;
+		if (bpf_copy_from_user(&a, sizeof(a), (void *)(at + i * sizeof(a))) || !assigned(&a))
+			stale |= 1ULL << i;
+	}
+	all->stale = stale;
 	return 0;
 }
 

@@ -1,6 +1,5 @@
 """What the tests of moving connections share: both ends send, the connection tours the engines, and all is checked."""
 
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ import pytest
 from host_agent import repair
 from host_agent.context import Context
 from host_agent.tcp_info import state
-from tests.kernel.world import MAC, World, sysctl
+from tests.kernel.world import World, sysctl
 
 TOUR = ("nic0", "nic1", "host", "nic1", "host")
 FAMILIES = pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6], ids=["ipv4", "ipv6"])
@@ -64,9 +63,7 @@ def small_window(s: socket.socket) -> None:
 
 def peek(world: World) -> Context:
     """Freezes the connection, as save does, and leaves it so."""
-    _, packed, channel = world.engines[world.owner].save(world.connection, MAC)
-    os.close(channel)
-    return Context.unpack(packed)
+    return Context.unpack(world.save(world.owner).context)
 
 
 @contextmanager

@@ -3,16 +3,16 @@
 import os
 import socket
 import time
+from dataclasses import replace
 
 import pytest
 
 from host_agent import repair, segment
-from host_agent.context import Context
-from host_agent.holding import FIN_TIMEOUT, TIME_WAIT
+from host_agent.holding import FIN_TIMEOUT, TIME_WAIT, Saved
 from host_agent.limits import Limits, Refused
 from host_agent.tcp_info import FIN_WAIT2, state
 from tests.kernel.moves import FAMILIES, both_send, finish, peek, peer_sysctl, small_window, tour, waiting
-from tests.kernel.world import MAC, World, flags_of
+from tests.kernel.world import World, flags_of
 
 pytestmark = pytest.mark.kernel
 RST, ACK = 4, 16
@@ -75,13 +75,13 @@ def test_only_what_is_frozen_is_thawed_or_discarded(world: World) -> None:
     connection = world.connect(socket.AF_INET)
     with pytest.raises(Refused, match="no such frozen"):
         world.engines["host"].thaw(connection)
-    world.engines["host"].discard(connection)
+    world.engines["host"].discard([connection])
     assert states(world, "host") == ["live"]
     with pytest.raises(Refused, match="no such frozen"):
         world.engines["nic0"].thaw(connection)
-    world.engines["nic0"].discard(connection)
+    world.engines["nic0"].discard([connection])
     with pytest.raises(repair.CannotMove, match="no such connection"):
-        world.engines["nic0"].save(connection, MAC)
+        world.save("nic0")
     finish(world)
 
 
@@ -90,7 +90,7 @@ def test_what_came_back_replaces_what_was_frozen(world: World) -> None:
     connection = world.connect(socket.AF_INET)
     both_send(world, 100_000)
     discard = world.engines["host"].discard
-    world.engines["host"].discard = lambda connection: None  # type: ignore[method-assign]
+    world.engines["host"].discard = lambda connections: None  # type: ignore[method-assign]
     world.move("nic0")
     world.engines["host"].discard = discard  # type: ignore[method-assign]
     assert (states(world, "host"), states(world, "nic0")) == (["frozen"], ["live"])
@@ -105,12 +105,12 @@ def test_what_came_back_replaces_what_was_frozen(world: World) -> None:
 # -- refused ----------------------------------------------------------------------------------------------------------
 
 
-def refusal(world: World, place: str, packed: bytes, channel: int) -> str:
-    with world.spaces[place].inside(), pytest.raises(Refused) as refused:
-        world.engines[place].restore(packed, channel, resend=False, probe=False)
-    assert str(refused.value)
-    assert os.fstat(channel)  # still ours
-    return refused.value.reason
+def refusal(world: World, place: str, saved: Saved) -> str:
+    """The channel is still whose it was."""
+    refused = world.restore(place, saved)
+    assert refused
+    assert str(refused)
+    return refused.reason
 
 
 @FAMILIES
@@ -118,23 +118,22 @@ def test_refused_for_a_reason_and_thawed(world: World, family: int) -> None:
     connection = world.connect(family)
     both_send(world, 200_000)
     world.step()
-    _, packed, channel = world.engines["host"].save(connection, MAC)
+    saved = world.save("host")
     no = Limits()
     own = "ipv6" if connection.ipv6 else "ipv4"
     for lacking in (own, "timestamps", "sack"):
         world.limit("nic0", Limits(0, no.features - {lacking}))
-        assert refusal(world, "nic0", packed, channel) == f"feature:{lacking}"
+        assert refusal(world, "nic0", saved) == f"feature:{lacking}"
     world.limit("nic0", Limits(0, no.features - {"ipv4" if connection.ipv6 else "ipv6"}))
     world.engines["nic0"].fault = True
-    assert refusal(world, "nic0", packed, channel) == "fault"
+    assert refusal(world, "nic0", saved) == "fault"
     world.engines["nic0"].fault = False
-    assert refusal(world, "nic0", packed[:-1], channel) == "context"
+    assert refusal(world, "nic0", replace(saved, context=saved.context[:-1])) == "context"
     with world.spaces["nic0"].inside(), socket.socket(family, socket.SOCK_STREAM) as taken:
         taken.bind((connection.dst, connection.dport))
         taken.listen()
-        assert refusal(world, "nic0", Context.unpack(packed).__class__.unpack(packed).pack()[:0], channel) == "context"
+        assert refusal(world, "nic0", replace(saved, context=b"")) == "context"
     assert states(world, "nic0") == []
-    os.close(channel)
     world.engines["host"].thaw(connection)
     finish(world)
 
@@ -145,20 +144,18 @@ def test_full(world: World) -> None:
     world.limit("nic0", Limits(1))
     others = world.engines["nic0"]._connections
     others[connection._replace(sport=1)] = None  # type: ignore[assignment]
-    _, packed, channel = world.engines["host"].save(connection, MAC)
-    assert refusal(world, "nic0", packed, channel) == "full"
+    saved = world.save("host")
+    assert refusal(world, "nic0", saved) == "full"
     others.clear()
     world.move("nic0")
-    os.close(channel)
     finish(world)
 
 
 def test_what_lives_here_is_not_overwritten(world: World) -> None:
     connection = world.connect(socket.AF_INET)
-    packed, channel = peek(world).pack(), os.dup(0)
+    saved = world.save("host")
     world.engines["host"].thaw(connection)
-    assert refusal(world, "host", packed, channel) == "context"
-    os.close(channel)
+    assert refusal(world, "host", saved) == "context"
     finish(world)
 
 
@@ -224,7 +221,7 @@ def test_a_late_segment_after_the_end(world: World, family: int, first: str) -> 
     answers = [flags_of(packet) for packet in (out or world.waiting_out)]
     assert answers == ([ACK] if first == "application" else [])
     with pytest.raises(repair.CannotMove, match="TIME-WAIT"):
-        world.engines["nic1"].save(world.connection, MAC)
+        world.save("nic1")
     # After a minute nothing is left of it.
     (seconds, done) = world.loops["nic1"].timers[-1]
     assert seconds == TIME_WAIT
@@ -407,6 +404,6 @@ def test_release_opens_no_doors_of_what_has_ended(world: World) -> None:
     world.move("nic0")
     finish(world)
     log = list(world.doors["nic0"].log)
-    world.engines["nic0"].joined(connection)
+    world.engines["nic0"].joined([connection])
     assert world.doors["nic0"].log == log
     assert state(world.peer) == 7

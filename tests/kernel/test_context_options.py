@@ -10,6 +10,7 @@ import pytest
 from host_agent import repair
 from host_agent.connection import Connection
 from host_agent.context import Context, Options, Window
+from host_agent.holding import Saved
 from host_agent.tcp_info import PLACES, info
 from tests.kernel import test_context_matrix as matrix
 from tests.kernel.moves import FAMILIES, TOUR, both_send, finish, peek, peer_sysctl, small_window, tour, waiting
@@ -283,9 +284,9 @@ def shift(world: World, *, snd: int, rcv: int) -> None:
         world.peer = repair.restore(_shifted(theirs, rcv, snd))
         repair.resume(world.peer, theirs, probe=False)
     channel = os.dup(world.held().channel.fileno())
-    world.engines["host"].discard(world.connection)
-    with world.spaces["host"].inside():
-        world.engines["host"].restore(_shifted(ours, snd, rcv).pack(), channel, resend=False, probe=False)
+    world.engines["host"].discard([world.connection])
+    assert world.restore("host", Saved({}, _shifted(ours, snd, rcv).pack(), channel)) is None
+    os.close(channel)
 
 
 def _shifted(c: Context, snd: int, rcv: int) -> Context:

@@ -3,13 +3,15 @@
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import host_agent.engine
+from host_agent import verbs
 from host_agent.context import Context
 from host_agent.engine import Engine
 from host_agent.limits import Limits
@@ -45,9 +47,16 @@ class Conversation:
         with pytest.raises(PeerGone, match="closed"):
             [self.hear() for _ in range(2)]
 
-    def ask(self, verb: str, body: bytes = b"", channel: int | None = None, **fields: Any) -> Message:
+    def ask(self, verb: str, contexts: Sequence[bytes] = (), channels: Sequence[int] = (), **fields: Any) -> Message:
         self._id += 1
-        self.link.send(Message(verb, {"id": self._id, **fields}, body, channel))
+        where = None
+        if contexts:
+            ends = list(accumulate(map(len, contexts)))
+            fields["places"] = [(end - len(one), len(one)) for end, one in zip(ends, contexts, strict=True)]
+            where = verbs.memory(b"".join(contexts))
+        self.link.send(Message(verb, {"id": self._id, **fields}, channels, where))
+        if where is not None:
+            os.close(where)
         (reply,) = (one for one in self.hear() if one.verb == "reply")
         assert reply.fields["re"] == self._id
         return reply
@@ -72,10 +81,11 @@ def talk(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Conversation
 
 def offload(talk: Conversation, world: World) -> None:
     """By the verbs of docs/verbs.md, as an agent would."""
-    _, packed, channel = world.engines["host"].save(world.connection, MAC)
-    assert "error" not in talk.ask("restore", packed, channel, resend=False, probe=False).fields
-    world.engines["host"].discard(world.connection)
-    talk.tell("release", connection=world.connection)
+    saved = world.save("host")
+    answer = talk.ask("restore", [saved.context], [saved.channel], resend=False, probe=False)
+    assert answer.fields["refused"] == []
+    world.engines["host"].discard([world.connection])
+    talk.tell("release", connections=[world.connection])
     world.owner = "nic0"
 
 
@@ -92,15 +102,15 @@ def test_an_agent_that_dies_in_the_middle_loses_nothing(talk: Conversation, worl
     offload(talk, world)
     both_send(world, 300_000)
     world.step()
-    saved = talk.ask("save", connection=world.connection, next_hop=MAC.hex())
-    assert saved.channel is not None
-    os.close(saved.channel)  # as the kernel does with all that a dead agent had
+    saved = talk.ask("save", connections=[world.connection], next_hops=[MAC.hex()])
+    assert (len(saved.channels), saved.contexts is None) == (1, False)
+    saved.close()  # as the kernel does with all that a dead agent had
     talk.link.close()
     world.settle()
     talk.connect()
     found = talk.ask("query").fields["connections"]
     assert [(one["connection"], one["state"]) for one in found] == [(list(world.connection), "frozen")]
-    assert "error" not in talk.ask("thaw", connection=world.connection).fields
+    assert talk.ask("thaw", connections=[world.connection]).fields["refused"] == []
     assert [one["state"] for one in talk.ask("query").fields["connections"]] == ["live"]
     talk.link.close()
     finish_there(world)
@@ -121,17 +131,20 @@ def test_what_a_save_replies(talk: Conversation, world: World) -> None:
     world.pass_out = world.pass_in = False
     world.app_end.to_send = 5000
     world.settle()
-    saved = talk.ask("save", connection=world.connection, next_hop=MAC.hex())
-    context, fields = Context.unpack(saved.body), saved.fields
+    saved = talk.ask("save", connections=[world.connection], next_hops=[MAC.hex()])
+    assert saved.fields["refused"] == []
+    (fields,) = saved.fields["saved"]
+    assert saved.contexts is not None
+    context = Context.unpack(os.pread(saved.contexts, fields["size"], 0))
     assert fields["seq"]["snd_nxt"] == (fields["seq"]["snd_una"] + 5000) % 2**32
     assert fields["seq"]["rcv_nxt"] == context.rcv_nxt
     assert fields["seq"]["snd_wnd"] == context.window.snd_wnd > 5000
     assert fields["seq"]["rcv_wnd"] == context.window.rcv_wnd
     assert (fields["bytes_out"], fields["retransmits"], fields["state"]) == (5000, 0, "ESTABLISHED")
     assert fields["lost_state"]["cwnd"] >= 10
-    assert saved.channel is not None
-    os.close(saved.channel)
-    assert talk.tell("discard", connection=world.connection) == []
+    assert len(saved.channels) == 1
+    saved.close()
+    assert talk.tell("discard", connections=[world.connection]) == []
     assert talk.ask("query").fields["connections"] == []
 
 
@@ -154,15 +167,18 @@ def test_statistics_and_update(talk: Conversation, world: World) -> None:
     assert talk.ask("query").fields["connections"] == []
 
 
-def test_a_refusal_brings_the_channel_back(talk: Conversation, world: World) -> None:
+def test_a_refusal_costs_nothing(talk: Conversation, world: World) -> None:
     connection = world.connect(socket.AF_INET6)
-    _, packed, channel = world.engines["host"].save(connection, MAC)
-    answer = talk.ask("restore", packed, channel, resend=False, probe=False)
-    assert answer.fields["reason"] == "feature:ipv6"
-    assert answer.channel is not None
-    os.close(answer.channel)
-    assert talk.ask("thaw", connection=connection).fields["reason"] == "context"
-    assert "no such connection" in talk.ask("save", connection=connection, next_hop=MAC.hex()).fields["error"]
+    saved = world.save("host")
+    (refused,) = talk.ask("restore", [saved.context], [saved.channel], resend=False, probe=False).fields["refused"]
+    assert (refused["at"], refused["reason"]) == (0, "feature:ipv6")
+    (refused,) = talk.ask("thaw", connections=[connection]).fields["refused"]
+    assert (refused["at"], refused["reason"]) == (0, "context")
+    answer = talk.ask("save", connections=[connection], next_hops=[MAC.hex()])
+    (refused,) = answer.fields["refused"]
+    assert "no such connection" in refused["error"]
+    assert (answer.fields["saved"], answer.channels) == ([], [])
+    answer.close()
     world.engines["host"].thaw(connection)
     finish(world)
 
@@ -175,18 +191,34 @@ def test_another_version_is_not_served(talk: Conversation, version: Any, capsys:
     assert f"version {version}, this engine {VERSION}" in capsys.readouterr().err
 
 
+ONE = ["10.0.0.1", 1, "10.0.0.2", 2]
+
+
+@pytest.mark.parametrize("places", [[(0, 5), (5, 5)], [(-1, 5)], [(0, -1)], [(3, 5)], [(0, "5")], [5], 5], ids=str)
+def test_contexts_that_did_not_come(talk: Conversation, places: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    fields = {"id": 1, "resend": False, "probe": False, "places": places}
+    talk.link.send(Message("restore", fields, [0], verbs.memory(b"fivefiv")))
+    talk.ends()
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("verb", "fields"),
     [
         ("save", {}),
-        ("save", {"id": 1, "connection": ["10.0.0.1"], "next_hop": "020000000001"}),
-        ("save", {"id": 1, "connection": ["10.0.0.1", 70000, "10.0.0.2", 1], "next_hop": "020000000001"}),
-        ("save", {"id": 1, "connection": ["x", 1, "y", 2], "next_hop": "020000000001"}),
-        ("save", {"id": 1, "connection": ["10.0.0.1", 1, "10.0.0.2", 2], "next_hop": "02"}),
-        ("thaw", {"id": 1, "connection": ["10.0.0.1", 1, "10.0.0.2"]}),
+        ("save", {"connections": [ONE]}),
+        ("save", {"id": 1, "connections": 5}),
+        ("save", {"id": 1, "connections": [["10.0.0.1"]]}),
+        ("save", {"id": 1, "connections": [["10.0.0.1", 70000, "10.0.0.2", 1]]}),
+        ("save", {"id": 1, "connections": [["x", 1, "y", 2]]}),
+        ("save", {"id": 1, "connections": [ONE], "next_hops": ["02"]}),
+        ("save", {"id": 1, "connections": [ONE], "next_hops": ["020000000001"] * 2}),
+        ("save", {"id": 1, "connections": [ONE, ONE]}),
+        ("thaw", {"id": 1, "connections": [ONE, ["10.0.0.1", 1, "10.0.0.2"]]}),
         ("restore", {"id": 1, "resend": False, "probe": False}),
+        ("restore", {"id": 1, "resend": False, "probe": False, "places": []}),
         ("restore", {"id": 1}),
-        ("release", {"connection": 5}),
+        ("release", {"connections": [5]}),
         ("update", {"src": "10.0.0.1", "next_hop": "zz"}),
         ("update", {"src": "10.0.0.1", "next_hop": "020000000001", "was": "02"}),
         ("update", {"connection": ["10.0.0.1", 1, "10.0.0.2", 2], "mtu": 1400}),

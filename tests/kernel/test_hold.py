@@ -15,6 +15,7 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrHopByHop
 from scapy.layers.l2 import ARP, Ether
 
 from host_agent import kernel
+from host_agent.connection import Connection
 from host_agent.hold import Hold
 from tests.kernel.frames import V4, V6, Port, segment, silence
 
@@ -33,6 +34,9 @@ class Queue:
     def queue(self, *frames: bytes) -> None:
         for frame in frames:
             self.port.send(frame)
+
+    def release(self, connection: Connection) -> int:
+        return self.hold.release([connection]).get(connection, 0)
 
     def came_out(self) -> list[bytes]:
         os.write(self.hold.fd, LAST)
@@ -63,9 +67,9 @@ def test_frames_come_out_as_they_went_in(queue: Queue, connection) -> None:
     queue.queue(*frames)
     queue.hold.sort()
     assert queue.came_out() == []
-    assert queue.hold.release(connection) == 4
+    assert queue.release(connection) == 4
     assert queue.came_out() == frames
-    assert queue.hold.release(connection) == 0
+    assert queue.release(connection) == 0
 
 
 def test_release_takes_what_is_still_in_the_tap(queue: Queue) -> None:
@@ -74,7 +78,7 @@ def test_release_takes_what_is_still_in_the_tap(queue: Queue) -> None:
     queue.queue(*frames[:5])
     queue.hold.sort()
     queue.queue(*frames[5:])
-    assert queue.hold.release(V4) == 10
+    assert queue.release(V4) == 10
     assert queue.came_out() == frames
 
 
@@ -84,13 +88,26 @@ def test_a_frame_that_came_too_late_for_its_release_is_not_kept(queue: Queue) ->
     queue.queue(moving, settled)
     queue.hold.take({V4})
     assert queue.came_out() == [settled]
-    assert queue.hold.release(V4) == 1
+    assert queue.release(V4) == 1
     assert queue.came_out() == [moving]
+
+
+def test_several_are_let_out_together(queue: Queue) -> None:
+    """Each in its order; who is not named waits."""
+    frames = [segment(one, payload=bytes([n])) for n, one in enumerate(CONNECTIONS * 3)]
+    queue.queue(*frames)
+    some, other = CONNECTIONS[:-1], CONNECTIONS[-1]
+    assert queue.hold.release([*some, V4._replace(sport=9)]) == dict.fromkeys(some, 3)
+    came = queue.came_out()
+    for n, _ in enumerate(some):
+        assert [frame for frame in came if frame in frames[n :: len(CONNECTIONS)]] == frames[n :: len(CONNECTIONS)]
+    assert len(came) == 3 * len(some)
+    assert queue.release(other) == 3
 
 
 def test_nothing_to_release(queue: Queue) -> None:
     queue.queue(segment(V6))
-    assert queue.hold.release(V4) == 0
+    assert queue.release(V4) == 0
     assert queue.came_out() == []
 
 
@@ -109,7 +126,7 @@ def test_a_release_lets_out_its_own_connection_only(tap: int, came, order, taken
     queue.queue(*(frame for _, frame in frames[taken:]))
     for connection in order:
         mine = [frame for c, frame in frames if c == connection]
-        assert queue.hold.release(connection) == len(mine)
+        assert queue.release(connection) == len(mine)
         assert queue.came_out() == mine
     port.close()
 
@@ -121,7 +138,7 @@ def test_what_is_no_segment_is_let_go(queue: Queue) -> None:
     v4, v6 = ether / IP(src=V4.src, dst=V4.dst), ether / IPv6(src=V6.src, dst=V6.dst)
     others = [ether / ARP(), v4 / UDP(), v6 / UDP(), v6 / IPv6ExtHdrHopByHop()]
     queue.queue(*(bytes(o) + bytes(40) for o in others), held)
-    assert queue.hold.release(V4) == 1
+    assert queue.release(V4) == 1
     assert queue.came_out() == [held]
 
 
@@ -131,4 +148,4 @@ def test_a_frame_cut_short_is_let_go(queue: Queue, connection) -> None:
     whole, ports_end = segment(connection), (54 if connection.ipv6 else 34) + 4
     for size in range(15, len(whole) + 1):
         queue.queue(whole[:size])
-        assert queue.hold.release(connection) == int(size >= ports_end), size
+        assert queue.release(connection) == int(size >= ports_end), size

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from host_agent import records as layouts
 from host_agent.decision import ACK, SYN, Action, Block, Fins, Frame, Record, Stage
 from host_agent.plain_records import PlainRecords
-from host_agent.records import MAX_NICS, Report, ReportKind, StaleRecord, Team, Threshold
+from host_agent.records import MAX_NICS, Assignment, Report, ReportKind, Team, Threshold
 from tests.kernel.frame_path import FramePath
 from tests.kernel.frames import PEER_MAC, REDIRECT, V4, V6, map_sizes, segment
 
@@ -56,7 +56,7 @@ def test_assign_changes_in_place(path: FramePath, epoch: int, due, closing, befo
     plain = PlainRecords()
     for records in (path.records, plain):
         records.put(V6, counted)
-        records.assign(V6, epoch=epoch, due=due, closing=closing, **assigned)
+        assert records.assign([Assignment(V6, epoch, due=due, closing=closing, **assigned)]) == [True]
     moved = assigned.pop("moved")
     expected = replace(
         counted,
@@ -72,15 +72,29 @@ def test_assign_changes_in_place(path: FramePath, epoch: int, due, closing, befo
 @pytest.mark.parametrize("epoch", [6, 8, 2**32 - 1])
 def test_assign_of_another_epoch_is_refused(empty: FramePath, epoch: int) -> None:
     empty.records.put(V4, HERE)
-    with pytest.raises(StaleRecord):
-        empty.records.assign(V4, epoch=epoch, nic=0, offloaded=True, stage=Stage.HELD, moved=True)
+    assert empty.records.assign([Assignment(V4, epoch, 0, True, Stage.HELD, moved=True)]) == [False]
     assert empty.records.get(V4) == HERE
 
 
 def test_assign_without_a_record_makes_none(empty: FramePath) -> None:
-    with pytest.raises(StaleRecord):
-        empty.records.assign(V4, epoch=0, nic=0, offloaded=True, stage=Stage.HELD)
+    assert empty.records.assign([Assignment(V4, 0, 0, True, Stage.HELD)]) == [False]
     assert empty.records.get(V4) is None
+
+
+def test_many_are_assigned_by_themselves(empty: FramePath) -> None:
+    """More than go by one system call; of some the record is gone, or another's."""
+    some = [V4._replace(sport=n) for n in range(150)]
+    for n, connection in enumerate(some):
+        if n % 7:
+            empty.records.put(connection, Record(0, epoch=n % 5 == 0))
+    wanted = [Assignment(connection, 0, n % 3, True, Stage.HELD) for n, connection in enumerate(some)]
+    expected = [bool(n % 7 and n % 5) for n in range(150)]
+    assert empty.records.assign(wanted) == expected
+    assert empty.records.assign([]) == []
+    for n, connection in enumerate(some):
+        record = empty.records.get(connection)
+        assert (record is not None and record.stage is Stage.HELD) == expected[n]
+        assert record is None or not expected[n] or record.nic == n % 3
 
 
 @pytest.fixture(scope="module")

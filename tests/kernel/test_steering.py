@@ -19,7 +19,7 @@ from host_agent import kernel, steering
 from host_agent.connection import Connection
 from host_agent.decision import Record, Stage
 from host_agent.hold import Hold
-from host_agent.records import Records
+from host_agent.records import Assignment, Records
 from host_agent.steering import HostSteering, NicCounts, NicSteering, Steer, hold_of
 from tests.kernel.frames import V4, V6, Port, cables, map_sizes, segment, silence, wait_for
 
@@ -62,8 +62,7 @@ class Nic:
             "stays": ["joining", "joined", "leaving", "joining", "joined"],
         }[name]
         for step in steps:
-            arguments = (connection, NEXT_HOP) if step == "joining" else (connection,)
-            getattr(self.steering, step)(*arguments)
+            getattr(self.steering, step)({connection: NEXT_HOP} if step == "joining" else [connection])
 
 
 @pytest.fixture
@@ -108,7 +107,7 @@ def test_doors(nic: Nic, stage: str, connection: Connection) -> None:
 @pytest.mark.parametrize("doors", range(8))
 def test_each_door_by_itself(nic: Nic, doors: int) -> None:
     nic.stage(V4, "joined")
-    nic.steering._set(V4, Steer(doors))
+    nic.steering._set([V4], Steer(doors))
     own = {door: set(nic(door, segment(V4, outbound=door == "out"))) <= {"own_in", "own_out"} for door in BITS}
     assert own == {door: bool(doors & bit) for door, bit in BITS.items()}
 
@@ -248,7 +247,7 @@ def test_the_entry_counts_frames_and_bytes(nic: Nic) -> None:
         nic(door, frame)
     _, hop, *counted, _, _ = steering._STEER.unpack(nic.steering._offloads.get(steering.key_of(V4)))
     assert (hop, counted) == (NEXT_HOP, [2, 2 * len(inward), 1, len(outward)])
-    nic.steering.leaving(V4)
+    nic.steering.leaving([V4])
     _, hop, *still, _, _ = steering._STEER.unpack(nic.steering._offloads.get(steering.key_of(V4)))
     assert (hop, still) == (NEXT_HOP, counted)
 
@@ -260,7 +259,7 @@ def test_once_both_streams_have_ended_no_rst_gets_out(nic: Nic) -> None:
     for flags in ("R", "RA"):
         assert nic("out", segment(V4, flags=flags, outbound=True)) == {"own_out": 1}
     nic.steering.ending(V4)
-    nic.steering.joined(V4)  # the agent's word may come later
+    nic.steering.joined([V4])  # the agent's word may come later
     for flags in ("R", "RA"):
         assert nic("out", segment(V4, flags=flags, outbound=True)) == {"silenced": 1}
     for flags in ("A", "FA", "PA"):
@@ -273,7 +272,7 @@ def test_once_both_streams_have_ended_no_rst_gets_out(nic: Nic) -> None:
 
 def test_a_connection_that_is_not_here_does_not_join_by_leaving(nic: Nic) -> None:
     for step in (nic.steering.leaving, nic.steering.joined, nic.steering.left):
-        step(V4)
+        step([V4])
         assert nic("wire_in", segment(V4)) == {"to_host": 1}
 
 
@@ -375,8 +374,8 @@ def test_held_frames_go_in_order_to_whoever_owns_the_connection_then(
         server.ports[f"bus{n % 3}p"].send(frame)
     wait_for(lambda: sum(server.records.counts(n)["held"] for n in range(3)) == 20)
     assert server.seen() == {}
-    server.records.assign(connection, epoch=0, nic=1, offloaded=to_nic, stage=Stage.HELD, moved=True)
-    assert server.hold.release(connection) == 20
+    assert server.records.assign([Assignment(connection, 0, 1, to_nic, Stage.HELD, moved=True)]) == [True]
+    assert server.hold.release([connection]) == {connection: 20}
     if to_nic:
         assert server.seen() == {out: frames}
     else:
@@ -385,13 +384,13 @@ def test_held_frames_go_in_order_to_whoever_owns_the_connection_then(
 
 
 def test_a_connection_that_left_the_host_is_silent(server: Server) -> None:
-    server.steering.left(V4)  # no record: nothing to do
+    server.steering.left([V4])  # no record: nothing to do
     record = Record(1, epoch=4, stage=Stage.HELD)
     server.records.put(V4, record)
     answer = segment(V4, outbound=True)
     server.ports["team0"].send(answer)
     assert server.seen() == {"bus1p": [answer]}
-    server.steering.left(V4)
+    server.steering.left([V4])
     server.ports["team0"].send(answer)
     assert server.seen() == {}
     expected = replace(record, stage=Stage.SILENT, bytes_out=len(answer), silenced=1)

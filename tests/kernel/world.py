@@ -18,13 +18,14 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from host_agent.connection import Connection
-from host_agent.holding import Holding
-from host_agent.limits import Limits
+from host_agent.holding import Holding, Saved
+from host_agent.limits import Limits, Refused
+from host_agent.repair import CannotMove
 from host_agent.steering import Seen
 
 CLONE_NEWNET = 0x40000000
@@ -83,19 +84,19 @@ class Doors:
         self.speaks: set[Connection] = set()
         self.log: list[str] = []
 
-    def leaving(self, connection: Connection) -> None:
-        self.log.append("leaving")
+    def leaving(self, connections: Sequence[Connection]) -> None:
+        self.log += ["leaving"] * len(connections)
 
-    def left(self, connection: Connection) -> None:
-        self.log.append("left")
-        self.speaks.discard(connection)
+    def left(self, connections: Sequence[Connection]) -> None:
+        self.log += ["left"] * len(connections)
+        self.speaks -= set(connections)
 
-    def joining(self, connection: Connection, next_hop: bytes) -> None:
-        self.log.append("joining")
-        self.speaks.add(connection)
+    def joining(self, next_hops: Mapping[Connection, bytes]) -> None:
+        self.log += ["joining"] * len(next_hops)
+        self.speaks |= set(next_hops)
 
-    def joined(self, connection: Connection) -> None:
-        self.log.append("joined")
+    def joined(self, connections: Sequence[Connection]) -> None:
+        self.log += ["joined"] * len(connections)
 
     def ending(self, connection: Connection) -> None:
         self.log.append("ending")
@@ -338,13 +339,30 @@ class World:
         """hold, save, restore, discard, release; the facts of the save."""
         source, passing = self.owner, self.pass_in
         self.pass_in = False
-        facts, packed, channel = self.engines[source].save(self.connection, MAC)
-        with self.spaces[target].inside():
-            self.engines[target].restore(packed, channel, resend=resend, probe=resend)
-        self.engines[source].discard(self.connection)
+        saved = self.save(source)
+        refused = self.restore(target, saved, resend=resend)
+        if refused:
+            raise refused
+        self.engines[source].discard([self.connection])
         self.owner, self.pass_in = target, passing
-        self.engines[target].joined(self.connection)
-        return facts
+        self.engines[target].joined([self.connection])
+        return saved.facts
+
+    def save(self, place: str) -> Saved:
+        """Raises CannotMove. The channel is the held one's own."""
+        (saved,) = self.engines[place].save({self.connection: MAC})
+        if isinstance(saved, CannotMove):
+            raise saved
+        return saved
+
+    def restore(self, place: str, saved: Saved, *, resend: bool = False) -> Refused | None:
+        """As with a duplicate of the channel that came in a message."""
+        channel = os.dup(saved.channel)
+        with self.spaces[place].inside():
+            (refused,) = self.engines[place].restore([(saved.context, channel)], resend=resend, probe=resend)
+        if refused:
+            os.close(channel)
+        return refused
 
     def close(self) -> None:
         """The connection is forgotten, whatever state it is in."""

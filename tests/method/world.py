@@ -20,7 +20,7 @@ from host_agent.connection import Connection
 from host_agent.decision import ACK, FIN, RST, SYN, Frame, Record, Stage
 from host_agent.plain_records import PlainRecords
 from host_agent.policy import HOST, Chooser, Evidence, History, OnFault, Plan, Seen
-from host_agent.records import RecordKeeper, Report, ReportKind
+from host_agent.records import Assignment, RecordKeeper, Report, ReportKind
 from host_agent.reload import Ask, Outcome, Steps, move
 from host_agent.verbs import Message
 from tests.method.model import Segment
@@ -163,16 +163,17 @@ class World:
     def queue(self, who: Connection, s: Segment) -> None:
         self._queue[who].append(s)
 
-    def release(self, who: Connection) -> int:
+    def release(self, connections: list[Connection]) -> dict[Connection, int]:
         """As Hold.release."""
-        segments = self._queue.pop(who, [])
-        for s in segments:
-            record = self.doors.records.get(who)
-            if record and record.offloaded:
-                self.nic_gets(record.nic, who, s)
-            else:
-                self.host_gets(who, s, released=True)
-        return len(segments)
+        queued = {who: self._queue.pop(who) for who in connections if who in self._queue}
+        for who, segments in queued.items():
+            for s in segments:
+                record = self.doors.records.get(who)
+                if record and record.offloaded:
+                    self.nic_gets(record.nic, who, s)
+                else:
+                    self.host_gets(who, s, released=True)
+        return {who: len(segments) for who, segments in queued.items()}
 
     # -- the agent ---------------------------------------------------------------------------------------------------
 
@@ -201,7 +202,7 @@ class World:
         if plan.connection in self.moves:
             return
         self.begun.append(plan)
-        self._go_on(plan.connection, move(plan, self.doors.records, self), None)  # type: ignore[arg-type]
+        self._go_on(plan.connection, move([plan], self.doors.records, self), None)  # type: ignore[arg-type]
 
     def answer(self, who: Connection, *, refuse: bool) -> None:
         """The engine that a move waits for answers."""
@@ -211,45 +212,49 @@ class World:
     def _go_on(self, who: Connection, steps: Steps, reply: Message | None) -> None:
         try:
             while True:
-                ask = steps.send(reply) if reply is not None else next(steps)
+                ask = steps.send(reply)
                 reply = None
-                if ask.reply:
+                if not isinstance(ask, Ask):
+                    for outcome in ask:
+                        self._over(outcome)
+                elif ask.reply:
                     self.moves[who] = (steps, ask)
                     return
-                self._engine(who, ask, refuse=False)
-        except StopIteration as stop:
-            self._over(stop.value)
+                else:
+                    self._engine(who, ask, refuse=False)
+        except StopIteration:
+            pass
 
     def _engine(self, who: Connection, ask: Ask, *, refuse: bool) -> Message:
         held = self.engines[ask.engine]
         verb = ask.message.verb
-        if ask.message.channel is not None:
-            os.close(ask.message.channel)
         if ask.engine not in self.alive:
             return Message("reply", dict(GONE))
         if verb == "save" and (refuse or held.get(who) != "live"):
-            return Message("reply", {"error": "it cannot move now"})
+            return Message(
+                "reply", {"saved": [], "refused": [{"at": 0, "error": "it cannot move now", "reason": "state"}]}
+            )
         if verb == "save":
             held[who] = "frozen"
             if ask.engine == HOST:
                 self._silence(who)
             seq = {"snd_una": self.host_next[who], "rcv_nxt": self.peer_next[who]}
-            facts = {"retransmits": 0, "bytes_in": 0, "bytes_out": 0, "seq": seq}
-            return Message("reply", facts, b"context", os.open("/dev/null", os.O_RDONLY))
+            facts = {"size": 7, "retransmits": 0, "bytes_in": 0, "bytes_out": 0, "seq": seq}
+            channel, contexts = (os.open("/dev/null", os.O_RDONLY) for _ in range(2))
+            return Message("reply", {"saved": [facts], "refused": []}, [channel], contexts)
         if verb == "restore" and refuse:
-            return Message("reply", {"error": "full", "reason": "full"})
+            return Message("reply", {"refused": [{"at": 0, "error": "full", "reason": "full"}]})
         if verb in ("restore", "thaw"):
             held[who] = "live"
             self.active_at[who] = self.doors.now()
         elif verb in ("discard", "invalidate"):
             held.pop(who, None)
-        return Message("reply", {})
+        return Message("reply", {"refused": []})
 
     def _silence(self, who: Connection) -> None:
         r = self.doors.records.get(who)
         if r is not None:
-            where = {"epoch": r.epoch, "nic": r.nic, "offloaded": r.offloaded}
-            self.doors.records.assign(who, **where, stage=Stage.SILENT)
+            self.doors.records.assign([Assignment(who, r.epoch, r.nic, r.offloaded, Stage.SILENT)])
 
     def _over(self, outcome: Outcome) -> None:
         who, source = outcome.plan.connection, outcome.plan.source
@@ -300,8 +305,7 @@ class World:
         self.engines[place].pop(who, None)
         r = self.doors.records.get(who)
         if r is not None and r.offloaded and r.nic == place:
-            where = {"epoch": r.epoch, "nic": r.nic, "offloaded": True, "stage": r.stage}
-            self.doors.records.assign(who, **where, closing=True)
+            self.doors.records.assign([Assignment(who, r.epoch, r.nic, True, r.stage, closing=True)])
             self.on_closed(who)
 
     def age(self, age: float, linger: float) -> ageing.Aged:

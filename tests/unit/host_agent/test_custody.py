@@ -51,7 +51,7 @@ class Case:
         monkeypatch.setattr(self.custody.moves, "start", lambda plan, done=None: self.begun.append(plan))
 
     def refuse(self, plan: Plan, code: str) -> None:
-        self.custody._over(Outcome(plan, plan.source, reason="for a person", code=code))
+        self.custody._over([Outcome(plan, plan.source, reason="for a person", code=code)])
 
 
 @pytest.fixture

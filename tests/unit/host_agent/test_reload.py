@@ -1,111 +1,147 @@
 """One move, step by step: what is asked of whom in which order, and where a context goes that is refused."""
 
 import os
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from host_agent import verbs
 from host_agent.connection import Connection
 from host_agent.decision import Record, Stage
+from host_agent.plain_records import PlainRecords
 from host_agent.policy import HOST, Plan
-from host_agent.records import StaleRecord
+from host_agent.records import Assignment
 from host_agent.reload import Ask, Outcome, move
 from host_agent.verbs import Message
 
 ONE = Connection("10.0.0.11", 40000, "10.0.0.1", 8080)
+OTHERS = tuple(ONE._replace(sport=port) for port in range(40001, 40006))
 MAC = bytes.fromhex("020000000101")
-CONTEXT = b"the context"
 SAVED = {"retransmits": 3, "bytes_in": 1000, "bytes_out": 2000}
 
 
-@dataclass
-class Bench:
-    """Records, hold queue and engines in one, with a log of all they were told. refusing: engines that refuse to
-    restore; dead: that die when asked to; thaws: whether the old one takes its connection back. disturb: what else
-    happens, by the name of the step that it comes before."""
+def context_of(connection: Connection) -> bytes:
+    return b"context" * (connection.sport % 7 + 1)
 
-    record: Record | None
-    refusing: tuple[int, ...] = ()
-    dead: tuple[int, ...] = ()
-    saves: bool = True
-    thaws: bool = True
-    held: int = 5
-    disturb: dict[str, Callable[["Bench"], None]] = field(default_factory=dict)
-    log: list[str] = field(default_factory=list)
-    channels: list[int] = field(default_factory=list)
-    asked: list[Ask] = field(default_factory=list)
+
+class Bench(PlainRecords):
+    """Records, hold queue and engines in one, with a log of all they were told. refusing: engines that refuse to
+    restore, or some connections by engine; dead: that die when asked to; saves, thaws: whether the old one gives its
+    connections, and takes them back, but for those in `odd`. disturb: what else happens, by the name of the step
+    that it comes before."""
+
+    def __init__(self, record: Record | None, others: Sequence[Connection] = (), **how: Any):
+        super().__init__()
+        self.names = (ONE, *others)
+        for name in self.names if record else ():
+            self.put(name, record)
+        self.refusing: dict[int, Sequence[Connection]] = dict.fromkeys(how.pop("refusing", ()), self.names)
+        self.dead: Sequence[int] = how.pop("dead", ())
+        self.saves, self.thaws = how.pop("saves", True), how.pop("thaws", True)
+        self.odd: Sequence[Connection] = how.pop("odd", ())
+        self.held = dict.fromkeys(self.names, 5)
+        self.disturb: dict[str, Callable[[Bench], None]] = how.pop("disturb", {})
+        assert not how
+        self.log: list[str] = []
+        self.channels: list[int] = []
+        self.asked: list[Ask] = []
+        self.told: dict[str, list[Connection]] = {}  # by step, of whom
 
     def _step(self, name: str) -> None:
         if name in self.disturb:
             self.disturb.pop(name)(self)
         self.log.append(name)
 
-    # as Records
-    def get(self, connection: Connection) -> Record | None:
-        assert connection == ONE
-        return self.record
+    @property
+    def record(self) -> Record | None:
+        return self.get(ONE)
 
-    def assign(self, connection, *, epoch: int, nic: int, offloaded: bool, stage: Stage, moved: bool = False) -> None:
-        self._step(f"{stage.name} {'nic' if offloaded else 'host'}{' moved' if moved else ''}")
-        if self.record is None or self.record.epoch != epoch:
-            raise StaleRecord(f"{connection}: stale")
-        self.record = replace(self.record, nic=nic, offloaded=offloaded, stage=stage, epoch=epoch + moved)
+    # as Records
+    def assign(self, assignments: Sequence[Assignment]) -> list[bool]:
+        for name in dict.fromkeys(
+            f"{a.stage.name} {'nic' if a.offloaded else 'host'}{' moved' if a.moved else ''}" for a in assignments
+        ):
+            self._step(name)
+        return super().assign(assignments)
 
     def delete(self, connection: Connection) -> bool:
         self._step("delete")
-        self.record = None
-        return True
+        return super().delete(connection)
 
     # as Hold
-    def release(self, connection: Connection) -> int:
-        self._step("let out")
-        held, self.held = self.held, 0
+    def release(self, connections: Sequence[Connection]) -> dict[Connection, int]:
+        if connections:
+            self._step("let out")
+        held = {one: self.held.pop(one) for one in connections if one in self.held}
         return held
 
     # as engines
-    def answer(self, ask: Ask, channel: int | None) -> Message:
+    def answer(self, ask: Ask, channels: dict[Connection, int]) -> Message:
         self.asked.append(ask)
-        self._step(f"{ask.message.verb} {ask.engine}")
-        if ask.message.verb == "save":
-            assert self.record is None or self.record.stage is Stage.HELD
-            if not self.saves:
-                return Message("reply", {"error": "state FIN-WAIT-1"})
-            return Message("reply", dict(SAVED), CONTEXT, channel)
-        if ask.message.verb == "thaw":
-            return Message("reply", {} if self.thaws else {"error": "gone"})
-        channel = ask.message.channel
-        assert channel is not None
-        self.channels.append(os.stat(channel).st_ino)
-        if ask.engine in self.refusing:
-            return Message("reply", {"error": f"{ask.engine} is full"}, channel=channel)
-        os.close(channel)
-        return Message("reply", {"error": "gone"} if ask.engine in self.dead else {})
+        verb, fields = ask.message.verb, ask.message.fields
+        self._step(f"{verb} {ask.engine}")
+        if ask.engine in self.dead:
+            return Message("reply", {"error": "gone", "reason": "fault"})
+        if verb == "save":
+            able = [c for c in fields["connections"] if self.saves and c not in self.odd]
+            assert all(r is None or r.stage is Stage.HELD for r in map(self.get, able))
+            saved = [SAVED | {"size": len(context_of(c))} for c in able]
+            contexts = verbs.memory(b"".join(map(context_of, able)))
+            refused = self._refused(fields["connections"], able, "state FIN-WAIT-1")
+            return Message("reply", {"saved": saved, "refused": refused}, [channels.pop(c) for c in able], contexts)
+        if verb == "thaw":
+            able = [c for c in fields["connections"] if self.thaws and c not in self.odd]
+            return Message("reply", {"refused": self._refused(fields["connections"], able, "gone")})
+        assert ask.message.contexts is not None
+        found = [os.pread(ask.message.contexts, size, offset) for offset, size in fields["places"]]
+        who = [self.by_channel[os.fstat(channel).st_ino] for channel in ask.message.channels]
+        assert found == [context_of(c) for c in who]
+        self.channels += [os.fstat(channel).st_ino for channel in ask.message.channels]
+        able = [c for c in who if c not in self.refusing.get(ask.engine, ())]
+        self.told[f"restore {ask.engine}"] = able
+        return Message("reply", {"refused": self._refused(who, able, f"{ask.engine} is full")})
+
+    def _refused(self, who: Sequence[Connection], able: Sequence[Connection], why: str) -> list[dict[str, Any]]:
+        return [{"at": n, "error": why, "reason": "full"} for n, c in enumerate(who) if c not in able]
 
     def run(self, plan: Plan) -> Outcome:
-        """The whole move; whatever becomes of it, the agent keeps no descriptor of the application's channel."""
-        reader, writer = os.pipe()
-        before = len(os.listdir("/proc/self/fd"))
-        outcome = self._run(plan, writer)
-        with suppress(OSError):
-            os.close(writer)  # it is still there when no context was saved
-        assert len(os.listdir("/proc/self/fd")) == before - 1
-        os.close(reader)
-        return outcome
+        return self.run_all(plan)[0]
 
-    def _run(self, plan: Plan, channel: int) -> Outcome:
-        steps = move(plan, self, self)  # type: ignore[arg-type]
-        reply = None
+    def run_all(self, plan: Plan) -> list[Outcome]:
+        """The whole move of all, as in this plan; whatever becomes of them, the agent keeps no descriptor."""
+        before = len(os.listdir("/proc/self/fd"))
+        pipes = [os.pipe() for _ in self.names]
+        channels = {name: writer for name, (_, writer) in zip(self.names, pipes, strict=True)}
+        self.by_channel = {os.fstat(fd).st_ino: name for name, fd in channels.items()}
+        outcomes = self._run([plan._replace(connection=name) for name in self.names], channels)
+        for fd in (*channels.values(), *(reader for reader, _ in pipes)):  # those that were not saved are still there
+            os.close(fd)
+        assert len(os.listdir("/proc/self/fd")) == before
+        return outcomes
+
+    def _run(self, plans: list[Plan], channels: dict[Connection, int]) -> list[Outcome]:
+        steps = move(plans, self, self)  # type: ignore[arg-type]
+        reply, over = None, dict[Connection, Outcome]()
         while True:
             try:
-                ask = next(steps) if reply is None else steps.send(reply)
-            except StopIteration as stop:
-                return stop.value
-            reply = self.answer(ask, channel) if ask.reply else None
+                ask = steps.send(reply)
+            except StopIteration:
+                assert over.keys() == set(self.names)
+                return [over[name] for name in self.names]
+            reply = None
+            if not isinstance(ask, Ask):
+                assert not over.keys() & {outcome.plan.connection for outcome in ask}
+                over |= {outcome.plan.connection: outcome for outcome in ask}
+                self.log += [f"over {len(ask)}"] * bool(ask)
+                continue
+            reply = self.answer(ask, channels) if ask.reply else None
             if not ask.reply:
                 self.asked.append(ask)
                 self._step(f"{ask.message.verb} {ask.engine}")
+                some = ask.message.fields.get("connections") or [ask.message.fields["connection"]]
+                self.told.setdefault(f"{ask.message.verb} {ask.engine}", []).extend(some)
 
 
 def in_order(log: list[str], *steps: str) -> bool:
@@ -145,8 +181,8 @@ def test_the_order_of_the_steps(kind: str, source: int, target: int) -> None:
     expected = replace(on(source), offloaded=target != HOST, epoch=8)
     assert bench.record == (expected if target == HOST else replace(expected, nic=target))
     assert (outcome.kind, outcome.target, outcome.epoch, outcome.reason) == (kind, target, 8, "")
-    assert (outcome.context_bytes, outcome.held_frames) == (len(CONTEXT), 5)
-    assert outcome.saved == SAVED
+    assert (outcome.context_bytes, outcome.held_frames) == (len(context_of(ONE)), 5)
+    assert outcome.saved == SAVED | {"size": len(context_of(ONE))}
 
 
 def test_an_upload_lets_the_host_speak_before_it_restores() -> None:
@@ -160,10 +196,10 @@ def test_what_the_engines_are_asked(resend: bool) -> None:
     bench = Bench(on(1))
     bench.run(plan(1, 2, resend=resend))
     save, restore, release, discard = (ask.message for ask in bench.asked)
-    assert save.fields == {"connection": ONE, "next_hop": MAC.hex()}
-    assert restore.fields["resend"] is resend
-    assert restore.body == CONTEXT
-    assert release.fields == discard.fields == {"connection": ONE}
+    assert save.fields == {"connections": [ONE], "next_hops": [MAC.hex()]}
+    size = len(context_of(ONE))
+    assert restore.fields == {"resend": resend, "probe": resend, "places": [(0, size)]}
+    assert release.fields == discard.fields == {"connections": [ONE]}
     assert [ask.reply for ask in bench.asked] == [True, True, False, False]
 
 
@@ -180,24 +216,23 @@ def test_a_save_that_is_refused_leaves_everything_as_it_was(source: int) -> None
     assert bench.record == on(source)
     assert (outcome.target, outcome.reason, outcome.epoch) == (source, "state FIN-WAIT-1", 0)
     assert not [step for step in bench.log if step.startswith(("restore", "release", "delete"))]
-    assert bench.log[-1] == "let out"
+    assert bench.log[-2:] == ["let out", "over 1"]
     assert outcome.held_frames == 5
 
 
 @pytest.mark.parametrize("fate", ["refusing", "dead"])
 def test_a_context_goes_to_the_fallbacks_in_order_with_its_channel(fate: str) -> None:
-    """Also when a target dies with the channel that it was given: it was a duplicate."""
+    """Also when a target dies with the channel that it was given: it is still ours."""
     bench = Bench(on(1), **{fate: (2, 3)})
     outcome = bench.run(plan(1, 2, 3, HOST, 4))
     assert [ask.engine for ask in bench.asked[:4]] == [1, 2, 3, HOST]
-    assert len(bench.channels) == 3
+    assert len(bench.channels) == (3 if fate == "refusing" else 1)
     assert len(set(bench.channels)) == 1
-    assert all(ask.message.body == CONTEXT for ask in bench.asked[1:4])
     assert (outcome.target, outcome.epoch) == (HOST, 8)
     assert outcome.reason == ("2 is full" if fate == "refusing" else "gone")
     assert bench.record is not None
     assert (bench.record.offloaded, bench.record.stage, bench.record.epoch) == (False, Stage.SETTLED, 8)
-    assert bench.log[-1] == "discard 1"
+    assert bench.log[-2:] == ["discard 1", "over 1"]
 
 
 @pytest.mark.parametrize("source", [HOST, 1])
@@ -243,22 +278,22 @@ def test_one_move_at_a_time(stage: Stage) -> None:
     bench = Bench(moving)
     outcome = bench.run(plan(1, 2))
     assert (outcome.target, outcome.reason) == (1, "a move is under way")
-    assert (bench.log, bench.record) == ([], moving)
+    assert (bench.log, bench.record) == (["over 1"], moving)
 
 
 def test_no_record() -> None:
     bench = Bench(None)
     assert bench.run(plan(1, 2)).reason == "no record"
-    assert bench.log == []
+    assert bench.log == ["over 1"]
 
 
 def gone(bench: Bench) -> None:
-    bench.record = None
+    bench._records.pop(ONE)
 
 
 def moved_on(bench: Bench) -> None:
     assert bench.record is not None
-    bench.record = replace(bench.record, epoch=bench.record.epoch + 1)
+    bench.put(ONE, replace(bench.record, epoch=bench.record.epoch + 1))
 
 
 @pytest.mark.parametrize("change", [gone, moved_on])
@@ -287,7 +322,7 @@ def test_a_record_that_changed_meanwhile_ends_the_move(change, step: str, source
     outcome = bench.run(plan(source, target))
     assert newer
     assert bench.record == newer[0]
-    assert "stale" in outcome.reason
+    assert "its record is gone, or has moved on" in outcome.reason
     assert not [one for one in bench.log if one.startswith("release")]
     if f"save {source}" in bench.log and step != f"save {source}":  # the application must hear of it
         assert f"invalidate {source}" in bench.log
@@ -298,3 +333,75 @@ def test_a_save_refused_after_the_record_changed() -> None:
     outcome = bench.run(plan(1, 2))
     assert outcome.reason
     assert outcome.target == 1
+
+
+# -- several that go the same way ------------------------------------------------------------------------------------
+
+
+def places(outcomes: list[Outcome]) -> list[int | None]:
+    return [outcome.target for outcome in outcomes]
+
+
+def test_a_batch_is_one_message_of_each_kind() -> None:
+    bench = Bench(on(1), OTHERS)
+    outcomes = bench.run_all(plan(1, 2, resend=True))
+    assert [(ask.message.verb, ask.engine) for ask in bench.asked] == [
+        *(("save", 1), ("restore", 2), ("release", 2), ("discard", 1))
+    ]
+    assert (places(outcomes), {o.held_frames for o in outcomes}) == ([2] * 6, {5})
+    assert [outcome.context_bytes for outcome in outcomes] == [len(context_of(name)) for name in bench.names]
+    assert {bench.get(name) for name in bench.names} == {replace(on(1), nic=2, epoch=8)}
+    assert bench.told["release 2"] == bench.told["discard 1"] == list(bench.names)
+
+
+def test_each_of_a_batch_has_its_own_fate() -> None:
+    """Not saved; at the target, which has room for some; at a fallback; back at home; lost, and ended meanwhile."""
+    unsaved, second, third, back, lost = OTHERS
+
+    def end(bench: Bench) -> None:
+        bench.odd = (lost,)  # the old one does not take it back either
+
+    bench = Bench(on(1), OTHERS, odd=(unsaved,), disturb={"thaw 1": end})
+    bench.refusing = {2: (second, third, back, lost), 3: (third, back, lost), HOST: (back, lost)}
+    outcomes = bench.run_all(plan(1, 2, 3, HOST))
+    assert places(outcomes) == [2, 1, 3, HOST, 1, None]
+    assert [outcome.reason for outcome in outcomes] == ["", "state FIN-WAIT-1", *["2 is full"] * 4]
+    assert [outcome.epoch for outcome in outcomes] == [8, 0, 8, 8, 0, 0]
+    moved = replace(on(1), epoch=8)
+    assert [bench.get(name) for name in bench.names] == [
+        *(replace(moved, nic=2), on(1), replace(moved, nic=3), replace(moved, offloaded=False), on(1), None)
+    ]
+    assert (bench.told["release 2"], bench.told["release 3"]) == ([ONE], [second])
+    assert sorted(bench.told["discard 1"]) == [ONE, second, third]
+    assert {outcome.held_frames for outcome in outcomes} == {5}
+
+
+def test_who_does_not_move_waits_for_no_other() -> None:
+    """Its engine may say the next moment that it has it, or its next frame may be the evidence for another move."""
+    bench = Bench(on(1), OTHERS, odd=OTHERS[:2])
+    bench.put(OTHERS[2], replace(on(1), stage=Stage.HELD))
+    bench.run_all(plan(1, 2))
+    assert in_order(bench.log, "over 1", "save 1", "SETTLED nic", "over 2", "restore 2", "over 3")
+
+
+@pytest.mark.parametrize("change", [gone, moved_on])
+@pytest.mark.parametrize("step", ["HELD nic", "save 1", "restore 2", "HELD nic moved", "SETTLED nic"])
+def test_one_that_ends_meanwhile_costs_the_others_nothing(change, step: str) -> None:
+    newer: list[Record | None] = []
+    bench = Bench(on(1), OTHERS, disturb={step: lambda bench: (change(bench), newer.append(bench.record))})
+    first, *others = bench.run_all(plan(1, 2))
+    assert "its record is gone, or has moved on" in first.reason
+    assert [bench.record] == newer
+    assert (places(others), {bench.get(name) for name in OTHERS}) == ([2] * 5, {replace(on(1), nic=2, epoch=8)})
+    if step != "HELD nic":
+        assert bench.told["invalidate 1"] == bench.told["invalidate 2"] == [ONE]
+    assert sorted(bench.told["discard 1"]) == sorted(bench.told["release 2"]) == list(OTHERS)
+
+
+@pytest.mark.parametrize("thaws", [True, False])
+def test_a_target_that_dies_with_a_batch(thaws: bool) -> None:
+    bench = Bench(on(1), OTHERS, dead=(2,), thaws=thaws)
+    assert set(places(bench.run_all(plan(1, 2)))) == {1 if thaws else None}
+    assert {bench.get(name) for name in bench.names} == {on(1) if thaws else None}
+    bench = Bench(on(1), OTHERS, dead=(1,))  # so does the old one, before it was asked
+    assert set(places(bench.run_all(plan(1, 2)))) == {1}

@@ -1,6 +1,7 @@
 """What a NIC's offload table says of a connection, beside what the programs count in it."""
 
 import time
+from collections.abc import Iterable
 
 from host_agent.connection import Connection
 from host_agent.steering import NicSteering
@@ -11,8 +12,8 @@ ONE = Connection("10.0.0.11", 40000, "10.0.0.1", 8080)
 class Table(dict[bytes, bytes]):
     """A BPF map in small."""
 
-    def put(self, key: bytes, value: bytes) -> None:
-        self[key] = value
+    def put_many(self, elements: Iterable[tuple[bytes, bytes]]) -> None:
+        self.update(elements)
 
 
 def test_a_connection_that_has_just_come_was_not_silent_for_ever() -> None:
@@ -20,8 +21,8 @@ def test_a_connection_that_has_just_come_was_not_silent_for_ever() -> None:
     steering = NicSteering.__new__(NicSteering)  # without loading the programs
     steering._offloads = Table()  # type: ignore[assignment]
     before = time.monotonic_ns()
-    steering.joining(ONE, bytes(6))
-    steering.joined(ONE)
+    steering.joining({ONE: bytes(6)})
+    steering.joined([ONE])
     seen = steering.seen(ONE)
     assert seen is not None
     assert before <= seen.last_seen <= time.monotonic_ns()
