@@ -207,6 +207,14 @@ class Map:
         return int(next(line.split(":")[1] for line in lines if line.startswith(f"{what}:")))
 
 
+class Memory:
+    """Bytes that a program may read while this lives. address: where they are."""
+
+    def __init__(self, data: bytes):
+        self._buffer = ctypes.create_string_buffer(data, len(data))
+        self.address = ctypes.addressof(self._buffer)
+
+
 class _TestRun(ctypes.Structure):  # struct bpf_test_run_opts
     _fields_ = [
         ("sz", ctypes.c_size_t),

@@ -9,7 +9,6 @@ RecordKeeper is what the agent needs of whoever keeps records; plain_records.py 
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import struct
 from collections import Counter
@@ -328,8 +327,8 @@ class Records:
         for start in range(0, len(assignments), _AT_ONCE):
             packed = b"".join(map(_packed, assignments[start : start + _AT_ONCE]))
             count = len(packed) // _ASSIGN.size
-            memory = ctypes.create_string_buffer(packed, len(packed))
-            _, answer = self._assign.run(context=_ASSIGNMENTS.pack(ctypes.addressof(memory), 0, count))
+            memory = kernel.Memory(packed)
+            _, answer = self._assign.run(context=_ASSIGNMENTS.pack(memory.address, 0, count))
             stale = _ASSIGNMENTS.unpack(answer)[1]
             made += [not stale >> n & 1 for n in range(count)] if stale else [True] * count
         return made

@@ -50,6 +50,9 @@ class Traffic(RuleBasedStateMachine):
         self.world = World(self.doors(capacity), NICS)
         self.world.on_fault = on_fault
         self.world.on_enter, self.world.on_leave, self.world.on_closed = self._entered, self._left, self._closed
+        self.world.on_lost = lambda who: self.model.table.pop(
+            who, None
+        )  # its held frames meet a host that knows nothing
         self.model = Method(capacity)
         self.passed = 0
         self.expected: list[str] = []
@@ -252,6 +255,7 @@ class Traffic(RuleBasedStateMachine):
                 assert not w.holders(who)
                 assert source != HOST, "lost at the host"
                 assert source not in w.alive, "lost without a fault"
+                self.model.table.pop(who, None)
             elif e and outcome.moved:
                 self.model.moved(who, nic=None if outcome.target == HOST else outcome.target)
                 self.moved_at[who] = w.seconds()
@@ -302,13 +306,7 @@ class Traffic(RuleBasedStateMachine):
             assert r.stage is not Stage.SETTLED
             e.moving = "silent" if r.stage is Stage.SILENT else "held"
             e.nic, e.offloaded = r.nic, r.offloaded
-        self._over_lost(who)
         self._over()
-
-    def _over_lost(self, who: Connection) -> None:
-        for outcome in self.world.ended:
-            if outcome.plan.connection == who and outcome.target is None:
-                self.model.table.pop(who, None)
 
     # -- what always holds -------------------------------------------------------------------------------------------
 

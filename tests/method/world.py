@@ -99,7 +99,7 @@ class World:
         self._history: defaultdict[Connection, History] = defaultdict(History)
         self._queue: defaultdict[Connection, list[Segment]] = defaultdict(list)
         self._chooser = Chooser(policy.Choice.LEAST_LOADED)
-        self.on_enter = self.on_leave = self.on_closed = lambda *_: None  # the model looks on
+        self.on_enter = self.on_leave = self.on_closed = self.on_lost = lambda *_: None  # the model looks on
 
     # -- frames ------------------------------------------------------------------------------------------------------
 
@@ -167,6 +167,8 @@ class World:
         """As Hold.release."""
         queued = {who: self._queue.pop(who) for who in connections if who in self._queue}
         for who, segments in queued.items():
+            if self.doors.records.get(who) is None:
+                self.on_lost(who)
             for s in segments:
                 record = self.doors.records.get(who)
                 if record and record.offloaded:
