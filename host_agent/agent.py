@@ -94,6 +94,13 @@ class Agent:
             self.loop.after(RECONNECT, partial(self._meet_again, place))
         else:
             emit(self.config.name, "engine_back", engine=self.team.name(place))
+            if place == HOST:
+                self.peers[place].ask(Message("query", {}), self._accepted_meanwhile)
+
+    def _accepted_meanwhile(self, answer: Message) -> None:
+        """What a new host engine holds by now; of these nobody has told."""
+        for one in answer.fields.get("connections", ()):
+            self.custody.accepted(Connection(*one["connection"]))
 
     def _hear(self, place: int, peer: EnginePeer, _mask: int) -> None:
         try:
@@ -115,7 +122,9 @@ class Agent:
             self._reconsider(seen_to=place)
         for heard in peer.unanswered():
             heard(engine_gone())
-        if place != HOST:
+        if place == HOST:
+            self.custody.host_failed()
+        else:
             emit(self.config.name, "fault", nic=self.team.name(place), kind="adapter")
             self.custody.adapter_failed(place)
         self.loop.after(RECONNECT, partial(self._meet_again, place))

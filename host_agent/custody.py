@@ -16,6 +16,7 @@ from host_agent.config import AgentConfig
 from host_agent.connection import Connection
 from host_agent.decision import Record
 from host_agent.emit import emit, emit_each
+from host_agent.flood import is_half_open
 from host_agent.hold import Hold
 from host_agent.loop import Loop
 from host_agent.moves import Moves
@@ -82,6 +83,17 @@ class Custody:
             if record.nic == nic and self.tracker.ended(connection):
                 self._remove(connection)
         self._carry_out(policy.on_adapter_failure(nic, self._living()), nic)
+
+    def host_failed(self) -> None:
+        """The host's engine is gone with what it held; its kernel resets those connections. Those on NICs stay."""
+        reason = f"{self._team.name(HOST)} failed with its context"
+        for connection, record in list(self._records.all()):
+            if record.offloaded or connection in self.moves.begun:
+                continue
+            if not (record.closing or self.tracker.ended(connection) or is_half_open(record)):
+                emit(self._config.name, "lost", **connection.fields(), nic=self._team.name(HOST), reason=reason)
+                self.tracker.of(connection).ended = True
+            self._remove(connection)
 
     def removed(self, nic: int) -> None:
         walk = policy.on_remove(nic, self._team.active, self._living(), self._chooser)

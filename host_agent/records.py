@@ -43,6 +43,8 @@ _KEEP = 2  # enum { CLEAR, SET, KEEP }
 _ACTIONS = tuple(Action)
 COUNTED = (*(block.label for block in Block), "other", "held", "forwarded", "up", "unrecorded")
 
+PINNED_LAST = "assign"
+
 #            name          key size  value size
 _MAPS = {
     "records": (KEY.size, _RECORD.size),
@@ -268,12 +270,12 @@ class Records:
     def pinned(cls, directory: Path) -> Records:
         """Opens what the host engine has pinned. Raises KernelError if it has not."""
         maps = {name: kernel.Map(kernel.pinned(directory / name), *sizes) for name, sizes in _MAPS.items()}
-        return cls(maps, kernel.Program(kernel.pinned(directory / "assign"), "assign"))
+        return cls(maps, kernel.Program(kernel.pinned(directory / PINNED_LAST), "assign"))
 
     def pin(self, directory: Path) -> None:
         for name, a_map in self._maps.items():
             kernel.pin(a_map.fd, directory / name)
-        kernel.pin(self._assign.fd, directory / "assign")
+        kernel.pin(self._assign.fd, directory / PINNED_LAST)
 
     def get(self, connection: Connection) -> Record | None:
         data = self._maps["records"].get(key_of(connection))

@@ -28,7 +28,7 @@ from host_agent import kernel
 from host_agent.bpf import build
 from host_agent.connection import KEY, Connection, from_key, key_of
 from host_agent.decision import Stage
-from host_agent.records import Assignment, Records, Team
+from host_agent.records import PINNED_LAST, Assignment, Records, Team
 
 
 def hold_of(team: str) -> str:
@@ -173,7 +173,11 @@ class HostSteering:
     """The server's frame path; its doors are the records' stages, which the agent sets, but for one: silence."""
 
     def __init__(self, team: str, buses: list[str], pins: Path, capacity: int = CAPACITY):
-        """capacity: how many records there is room for."""
+        """capacity: how many records there is room for. An engine that was killed has left its programs and records in
+        their places, and offloaded connections live by them: the next one takes them over as they are."""
+        if (pins / PINNED_LAST).exists():
+            self._records = Records.pinned(pins)
+            return
         loaded = kernel.BpfObject(build.path("team"), {"records": capacity})
         self._records = Records.of_object(loaded)
         hold = hold_of(team)
@@ -187,12 +191,12 @@ class HostSteering:
         )
         for nic, index in enumerate(indexes):
             self._records.set_bus(index, nic)
-        self._records.pin(pins)
         loaded.program("team_out").attach(team, kernel.EGRESS)
         loaded.program("host_in").attach(team, kernel.INGRESS)
         loaded.program("hold_in").attach(hold, kernel.INGRESS)
         for bus in buses:
             loaded.program("bus_in").attach(bus, kernel.INGRESS)
+        self._records.pin(pins)  # last: what is pinned is in its place
 
     def leaving(self, connections: Sequence[Connection]) -> None:
         pass  # the agent has set the stage to HELD: frames queue, the host still speaks

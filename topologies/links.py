@@ -12,7 +12,7 @@ from typing import Literal
 
 from topologies import capabilities, impair, settings, xdp
 from topologies.commands import NetworkError, run, run_together
-from topologies.model import Client, Nic, Topology, TopologyError, checked_rate
+from topologies.model import Client, Nic, Team, Topology, TopologyError, checked_rate
 
 Direction = Literal["both", "to_nic", "from_nic"]
 _End = tuple[str, str]
@@ -76,6 +76,13 @@ class Links(ABC):
         if direction not in ends:
             raise TopologyError(f"a black hole's direction is {', '.join(ends)}, not {direction!r}")
         self._impair(ends[direction], 1.0, 0.0)
+
+    def silence_host(self, team: Team, silent: bool) -> None:
+        """The server's own TCP sends nothing from the team's addresses, or does again; what comes in is heard."""
+        do = "add" if silent else "del"
+        for family, ip in (("-4", team.ip4), ("-6", team.ip6)):
+            words = ["ip", family, "rule", do, "pref", "1", "from", ip, "blackhole"]
+            run([*self.inside(self.topology.server), *words], f"silencing {self.topology.server}")
 
     def impair(
         self, node: str, loss: float = 0.0, corrupt: float = 0.0, delay_s: float = 0.0, jitter_s: float = 0.0

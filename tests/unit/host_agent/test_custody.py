@@ -84,6 +84,28 @@ def test_one_that_has_ended_is_not(case: Case) -> None:
     assert (case.begun, list(case.records.all())) == ([], [])
 
 
+def test_what_the_hosts_engine_held_is_lost_with_it_and_nothing_else(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither is what has ended, nor what was never accepted; and nobody tries to offload what is lost."""
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(custody_module, "emit", lambda _who, event, **facts: told.append({"event": event} | facts))
+    three, four = (Connection("10.0.0.12", port, "10.0.0.1", 8080) for port in (3, 4))
+    case.records.put(ONE, Record(0, packets=5))
+    case.records.put(TWO, Record(1, packets=5, offloaded=True))
+    case.records.put(three, Record(0, packets=5, closing=True))
+    case.records.put(four, Record(0, packets=1))
+    case.custody.host_failed()
+    assert [(one["event"], one["src"], one["sport"], one["nic"]) for one in told] == [
+        ("lost", ONE.src, ONE.sport, "host")
+    ]
+    assert [connection for connection, _ in case.records.all()] == [TWO]
+    case.custody.offload(ONE, anew=True)
+    assert case.begun == []
+    case.custody.accepted(ONE)
+    assert [plan.connection for plan in case.begun] == [ONE], "a new one of that name"
+
+
 @pytest.mark.parametrize("late", [False, True])
 def test_a_new_one_of_the_same_name_is_another(case: Case, late: bool) -> None:
     """The old one's record may be long gone, so that no frame could tell; or (late) its end is heard only now."""
