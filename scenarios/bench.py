@@ -368,13 +368,13 @@ class Bench:
         argv = _python("scenarios.flood", "--name", who, *words, "--rate", str(rate), "--seconds", str(seconds))
         self.children.start(who, argv, self._in(client), ends=True)
 
-    def start_command(self, who: str, node: str, command: str) -> None:
+    def start_command(self, who: str, node: str, command: str, *, may_fail: bool = False) -> None:
         """A shell command inside a node, in the folder of the run's files; what it prints goes to its log.
 
-        Raises RunError.
+        Of one that may fail it goes to WHO.out in the run directory, and how it ended to WHO.status. Raises RunError.
         """
-        argv = ["sh", "-c", f"exec 1>&2; cd {self._files.of()}; {command}"]
-        self.children.start(who, argv, self._in(node), ends=True)
+        words = configs.command(command, str(self._files.of()), str(self.run_dir / who) if may_fail else None)
+        self.children.start(who, words, self._in(node), ends=True)
 
     def down(self) -> None:
         """End every process, the agent first: it asks the engines for its last records. Never raises.

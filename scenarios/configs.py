@@ -6,6 +6,7 @@ default are left out.
 
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -269,6 +270,14 @@ def client(scenario: Scenario, topology: Topology, name: str, who: str, out: str
         if not key.endswith("_bytes"):  # sums, for those who measure
             words += [f"--{key}", json.dumps(value) if isinstance(value, dict) else str(value)]
     return ["scenarios.client", *words, "--limit", str(scenario.limit)]
+
+
+def command(command: str, folder: str, told: str | None) -> list[str]:
+    """A step's command, in that folder; where it may fail, its output goes to TOLD.out, its status to TOLD.status."""
+    script = f"exec 1>&2; {command}"
+    if told is not None:
+        script = f"sh -c {shlex.quote(command)} >{told}.out; echo $? >{told}.status"
+    return ["sh", "-c", f"cd {folder}; {script}"]
 
 
 def filled(command: str, stands_for: Mapping[str, str]) -> str:

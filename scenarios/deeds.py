@@ -10,6 +10,7 @@ from functools import partial
 from typing import Protocol
 
 from scenarios.bench import Bench
+from scenarios.configs import engine_name
 from scenarios.steps import (
     AdapterFailure,
     AdapterReturn,
@@ -52,6 +53,9 @@ LOOK_S = 0.01
 """Between two looks whether an engine is ready."""
 EXAMPLES = 10
 """Of differences between records and sockets, in one event."""
+
+OUTPUT = 1000
+"""Characters of what a command printed, in one event."""
 
 Act = Callable[[], None]
 
@@ -186,12 +190,19 @@ class Deeds:
                 # A dead NIC says nothing; this one's kernel would end its connections in good order.
                 self._network.black_hole(who, "both")
                 self.down.add(who)
+            self._silence(who, True)
             self._bench.kill(who)
         if after:
             self._clock.after(after, partial(self._start_again, who))
             self._clock.after(after, partial(self._is_back, who))
         else:
             self._restart(who, then=partial(self._is_back, who))
+
+    def _silence(self, who: str, silent: bool) -> None:
+        """A dead host says nothing, as a dead NIC; and what its kernel still says of its own accord comes too late."""
+        for team in self._bench.topology.teams:
+            if who == engine_name(team, self._bench.topology):
+                self._network.silence_host(team, silent)
 
     def _is_nic(self, who: str) -> bool:
         return who in [nic.name for nic in self._bench.topology.nics]
@@ -203,6 +214,8 @@ class Deeds:
         elif self._is_nic(who):
             self._network.heal(who)
             self.down.discard(who)
+        else:
+            self._silence(who, False)
 
     def _ready(self, who: str) -> bool:
         if who in ("controller", "switch"):
@@ -245,6 +258,16 @@ class Deeds:
 
     def _run(self, index: int, step: Run) -> None:
         who = f"step-{index + 1}"
-        self._bench.start_command(who, step.node, step.command)
+        self._bench.start_command(who, step.node, step.command, may_fail=step.name is not None)
+
+        def ended() -> bool:
+            if self._bench.children.running(who):
+                return False
+            if step.name is not None:
+                told = [(self._bench.run_dir / f"{who}.{one}").read_text(errors="replace") for one in ("status", "out")]
+                output = " ".join(told[1].split())[-OUTPUT:]
+                self._bench.emit("ran", name=step.name, exit_status=int(told[0]), output=output)
+            return True
+
         what = f"step {index + 1}: `{step.command}` did not end within {step.limit:g} s"
-        self._clock.until(lambda: not self._bench.children.running(who), step.limit, what)
+        self._clock.until(ended, step.limit, what)

@@ -33,6 +33,7 @@ _WORDS_OF_OURS = {
     "nic": tuple(word for word in NIC if not word.startswith(("frames_", "bytes_"))),
     "switch": (),
     "run": tuple(word for word in RUN if word not in ("bring_up_ms", "tear_down_ms", "faults")),
+    "command": (),
 }
 """Measurements that only our agent, engines and frame path can tell of, by what they are of."""
 _EACH_OF_OURS = ("moves", "reloads")

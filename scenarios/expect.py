@@ -78,7 +78,7 @@ class Outcome:
 
 
 Subjects = Mapping[str, str]
-"""What an expectation may be about: its name → traffic, nic, switch or run (`vocabulary.SUBJECTS`)."""
+"""What an expectation may be about: its name → its kind, one of `vocabulary.SUBJECTS`."""
 
 
 def parse(text: str, subjects: Subjects) -> Expectation:
@@ -134,6 +134,8 @@ def _kind(node: ast.expr, subjects: Subjects, names: dict[str, Named], many: boo
             return "truth"
         case ast.Constant(value=int() | float()):
             return "number"
+        case ast.Constant(value=str()):
+            return "text"
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return _no_truth(_kind(operand, subjects, names, many), "-")
         case ast.UnaryOp(op=ast.Not(), operand=operand):
@@ -151,6 +153,8 @@ def _kind(node: ast.expr, subjects: Subjects, names: dict[str, Named], many: boo
             kinds = [_kind(side, subjects, names, many) for side in (left, *comparators)]
             for one, other in pairwise(kinds):
                 _alike(one, other)
+            if "text" in kinds and not all(isinstance(op, ast.Eq | ast.NotEq) for op in ops):
+                raise ExpectationError(f"`{grammar.written(node)}`: a text is compared by == or != only")
             for sign, (one_side, other_side) in zip(ops, pairwise((left, *comparators)), strict=True):
                 _asks(ast.Compare(one_side, [sign], [other_side]))
             return "truth"
@@ -190,8 +194,8 @@ def _only_truth(kind: Kind, word: str) -> Kind:
 
 
 def _no_truth(kind: Kind, word: str) -> Kind:
-    if kind == "truth":
-        raise ExpectationError(f"`{word}` needs numbers, not true or false")
+    if kind in ("truth", "text"):
+        raise ExpectationError(f"`{word}` needs numbers, not {'true or false' if kind == 'truth' else 'a text'}")
     return kind
 
 

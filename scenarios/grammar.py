@@ -9,7 +9,8 @@ import re
 from scenarios import units
 from scenarios.vocabulary import Kind
 
-_QUANTITY = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)([A-Za-z]\w*)")
+_QUANTITY = re.compile(r"'[^']*'|\"[^\"]*\"|(?<![\w.])\d+(?:\.\d+)?([A-Za-z]\w*)")
+"""A number with its unit; texts in quotes are passed by."""
 _OWN = {"duration": "ms", "size": "B", "rate": "mbit"}
 """The units that measurements are in."""
 
@@ -31,7 +32,9 @@ def _numbers(text: str) -> str:
     """Turn `2s`, `64KiB`, `150mbit` into `duration(2000)` and so on, which `quantity` knows."""
 
     def plain(found: re.Match[str]) -> str:
-        number, unit = found.group(0), found.group(2)
+        number, unit = found.group(0), found.group(1)
+        if unit is None:
+            return number
         for kind in (units.DURATION, units.SIZE, units.RATE):
             if unit in kind.units:
                 # In the measurements' own units: milliseconds, bytes, Mbit/s.

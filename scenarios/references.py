@@ -49,7 +49,8 @@ def topology_of(scenario: Scenario) -> Topology:
 def subjects_of(scenario: Scenario) -> dict[str, str]:
     """What an expectation may be about: name → its kind. Raises TopologyError."""
     topology = topology_of(scenario)
-    subjects = dict.fromkeys(scenario.traffic, "traffic") | {"run": "run"}
+    subjects = {step.name: "command" for step in scenario.timeline if isinstance(step, Run) and step.name}
+    subjects |= dict.fromkeys(scenario.traffic, "traffic") | {"run": "run"}
     subjects |= {nic.name: "nic" for nic in topology.nics}
     return subjects | {switch.name: "switch" for switch in topology.switches}
 
@@ -204,8 +205,14 @@ def _step(scenario: Scenario, index: int, topology: Topology) -> Iterator[Compla
     match step:
         case Wait():
             yield from _condition((*place, "until"), step.until, nics, traffic)
-        case Run() if step.node not in (nodes := [*topology.nodes, *switches]):
-            yield (*place, "node"), f"`{step.node}` is no node of this network{nearest(step.node, nodes)}"
+        case Run():
+            if step.node not in (nodes := [*topology.nodes, *switches]):
+                yield (*place, "node"), f"`{step.node}` is no node of this network{nearest(step.node, nodes)}"
+            others = [other.name for other in scenario.timeline[:index] if isinstance(other, Run)]
+            if step.name and (
+                step.name in (*RESERVED, *nics, *switches, *traffic, *others) or keyword.iskeyword(step.name)
+            ):
+                yield (*place, "name"), f"`{step.name}` means something else in expectations; choose another name"
         case Kill() if nic is None and step.process not in (known := _processes(topology)):
             yield (*place, "process"), f"`{step.process}` is no process of this run{nearest(step.process, known)}"
         case SetRate():
@@ -227,7 +234,7 @@ def _step(scenario: Scenario, index: int, topology: Topology) -> Iterator[Compla
 
 
 def _processes(topology: Topology) -> list[str]:
-    return [*PROCESSES, *(f"agent-{team.name}" for team in topology.teams[1:])]
+    return [*PROCESSES, *(f"{who}-{team.name}" for team in topology.teams[1:] for who in ("agent", "host"))]
 
 
 def _before(scenario: Scenario, index: int, do: str) -> bool:

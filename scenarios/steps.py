@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from scenarios.words import Arrivals, Duration, Rate, Share, Strict
+from scenarios.words import Arrivals, Duration, Name, Rate, Share, Strict
 
 
 class Step(Strict):
@@ -240,12 +240,14 @@ class Kill(Step):
     """A process is killed (SIGKILL) and started again, at once or `after` a time.
 
     Started at once, it is ready before the next step; else the timeline goes on without it. A NIC's engine dies with
-    the contexts it holds; until it is started again the NIC passes nothing, though its carrier stays up.
+    the contexts it holds; until it is started again the NIC passes nothing, though its carrier stays up. The host's
+    engine too dies with those it holds, those on NICs go on; until it is started again the server's own TCP is silent.
     """
 
     do: Literal["kill"]
     process: str
-    """`agent` (of a second team: `agent-team1`), `controller`, `switch` (Open vSwitch), or a NIC for its engine."""
+    """`agent`, `host` for the host's engine (of a second team: `agent-team1`, `host-team1`), `controller`, `switch`
+    (Open vSwitch), or a NIC for its engine."""
     after: Duration = 0.0
     """How long it stays dead."""
 
@@ -276,9 +278,11 @@ class CheckRecords(Step):
 
 
 class Run(Step):
-    """A shell command inside a node, to its end; one that fails breaks the run off."""
+    """A shell command inside a node, to its end; one that fails breaks the run off, unless it has a `name`."""
 
     do: Literal["run"]
+    name: Name | None = None
+    """Expectations may ask for what a command with a name ended with, and what it printed."""
     node: str
     """A client, a NIC, `server`, or a switch."""
     command: str
@@ -310,7 +314,7 @@ STEPS: dict[str, type[Step]] = {
 }
 """By the word after `do`."""
 
-PROCESSES = ("agent", "controller", "switch")
+PROCESSES = ("agent", "host", "controller", "switch")
 """What `kill` may name, besides NICs."""
 
 

@@ -8,7 +8,7 @@ in its name; an expectation may say either that, with a bare number, or `longest
 
 from typing import Literal
 
-Kind = Literal["truth", "count", "size", "duration", "rate", "number"]
+Kind = Literal["truth", "count", "size", "duration", "rate", "number", "text"]
 
 TRAFFIC: dict[str, tuple[Kind, str]] = {
     "intact": (
@@ -155,7 +155,19 @@ RUN: dict[str, tuple[Kind, str]] = {
     ),
 }
 
-SUBJECTS: dict[str, dict[str, tuple[Kind, str]]] = {"traffic": TRAFFIC, "nic": NIC, "switch": SWITCH, "run": RUN}
+COMMAND: dict[str, tuple[Kind, str]] = {
+    "exit_status": ("count", "what it ended with"),
+    "output": ("text", "what it printed: its words, with one space between two; of much, the last 1,000 characters"),
+}
+"""Of a step `run` that has a name: `NAME.WORD`."""
+
+SUBJECTS: dict[str, dict[str, tuple[Kind, str]]] = {
+    "traffic": TRAFFIC,
+    "nic": NIC,
+    "switch": SWITCH,
+    "run": RUN,
+    "command": COMMAND,
+}
 """What can stand before the dot, and the words behind it."""
 
 SUFFIXES: dict[Kind, str] = {"duration": "_ms", "rate": "_mbit"}

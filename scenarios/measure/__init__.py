@@ -13,12 +13,14 @@ from scenarios.measure.run import run
 from scenarios.measure.stories import Connection, Event, Story, connection_of, connections_of, stories
 from scenarios.measure.switches import switches
 from scenarios.measure.traffic import traffic
+from scenarios.vocabulary import COMMAND
 
 __all__ = ["Connection", "Event", "Story", "connection_of", "connections_of", "measure", "stories"]
 
 
 def measure(events: Sequence[Event]) -> dict[str, dict[str, Any]]:
-    """All measurements of a run: by the name of a traffic, a NIC, a switch, and of the run itself under `run`."""
+    """All measurements of a run: by the name of a traffic, NIC, switch or command, and the run's under `run`."""
     broken = faults(events)
     found = {name: traffic(story, broken) for name, story in stories(events).items()}
-    return found | nics(events) | switches(events) | {"run": run(events, broken)}
+    commands = {event["name"]: {word: event[word] for word in COMMAND} for event in events if event["event"] == "ran"}
+    return found | nics(events) | switches(events) | commands | {"run": run(events, broken)}

@@ -23,10 +23,11 @@ MEASURED = {
     "run": {"bring_up_ms": 1500.0, "tear_down_ms": None},
     "nic0": {"frames_in": 7, "bytes_in": 900},
     "s1": {"moved": 0.5},
+    "seen": {"exit_status": 1, "output": "from 2s and 'c1'"},
 }
 
 
-SUBJECTS = {"download": "traffic", "upload": "traffic", "run": "run", "nic0": "nic", "s1": "switch"}
+SUBJECTS = {"download": "traffic", "upload": "traffic", "run": "run", "nic0": "nic", "s1": "switch", "seen": "command"}
 
 
 def judge(text: str) -> expect.Outcome:
@@ -39,6 +40,9 @@ def judge(text: str) -> expect.Outcome:
         ("download.intact", "pass"),
         ("nic0.frames_in == 7 and nic0.bytes_in < 1KB", "pass"),
         ("s1.moved <= 0.4", "fail"),
+        ("""seen.exit_status == 1 and seen.output == "from 2s and 'c1'\"""", "pass"),
+        ("seen.output == 'from'", "fail"),
+        ("seen.output != ''", "pass"),
         ("not download.intact", "fail"),
         ("download.resets == 0", "pass"),
         ("1 <= download.reloads <= 2", "pass"),
@@ -139,7 +143,12 @@ def test_a_missing_measurement_never_passes(text, missing):
         ("download.__class__ == 1", "`download.__class__` is no measurement"),
         ("download.intact.__class__", "`download.intact.__class__` is no measurement"),
         ("(lambda: 1)() == 1", "`(lambda: 1)()` is not part of the language"),
-        ("'x' == 'x'", "`'x'` is not part of the language"),
+        ("'x' == 'x'", "`'x' == 'x'` measures nothing"),
+        ("'x'", "`'x'` is a text, not true or false"),
+        ("seen.output == 3", "a text cannot be compared with a number"),
+        ("'a' <= seen.output", "`'a' <= seen.output`: a text is compared by == or != only"),
+        ("seen.output + 'a' == 'ba'", "`+` needs numbers, not a text"),
+        ("seen.output == b'a'", "`b'a'` is not part of the language"),
         ("download.intact = 1", "not an expectation; write for example `1 <= download.reloads <= 2`"),
         ("", "not an expectation; write for example"),
         ("(" * 200 + ")" * 200, "longer than 300 characters"),

@@ -211,7 +211,10 @@ def test_the_undamaged_one_is_right():
          "f.yaml:13: timeline[1].switch: `s7` is no switch of this network; there is s1"),
         ("do: link_up, nic: last", "do: syn_flood, client: c1, service: file",
          "f.yaml:13: timeline[1].service: `file` is no service of this scenario; did you mean `files`?"),
+        ("do: link_up, nic: last", "do: run, node: server, command: ls, name: download",
+         "f.yaml:13: timeline[1].name: `download` means something else in expectations; choose another name"),
         # expectations
+        ("download.intact", "seen.output == ''", "f.yaml:15: expect[0]: `seen` is no traffic of this scenario; there is download, run, nic0, nic1, nic2, s1"),
         ("download.longest_stall <= 2s", "download.resets >= 0",
          "f.yaml:16: expect[1]: `download.resets >= 0` always holds, for nothing measured is below 0; leave it out"),
         ("download.intact", "download.intact == download.intact",
