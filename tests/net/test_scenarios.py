@@ -190,15 +190,15 @@ LONG = SHORT.replace("2MB", "1GB").replace("EXPECTATION", "download.resets == 0"
 )  # fmt: skip
 
 
-def start(tmp_path: Path) -> subprocess.Popen[str]:
-    """A run that takes minutes, with its traffic under way."""
+def start(tmp_path: Path, *words: str, until: Sequence[str] = ("short",)) -> subprocess.Popen[str]:
+    """A call of `run`, by default of one that takes minutes, with the traffic of these scenarios under way."""
     (tmp_path / "long.yaml").write_text(LONG)
     pipe = subprocess.PIPE
-    call = [TEAMBED, "run", "long.yaml", "--out", "out"]
+    call = [TEAMBED, "run", *(words or ["long.yaml"]), "--out", "out"]
     process = subprocess.Popen(call, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
-    record = tmp_path / "out" / "short" / "events.jsonl"
+    records = [tmp_path / "out" / name / "events.jsonl" for name in until]
     deadline = time.monotonic() + 60
-    while not record.exists() or b'"progress"' not in record.read_bytes():
+    while not all(one.exists() and b'"progress"' in one.read_bytes() for one in records):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -221,19 +221,62 @@ def test_an_interrupted_run_ends_in_order(tmp_path: Path, number: signal.Signals
     assert still_running(tmp_path / "out") == []
 
 
-def pid_of(words: str, caller: subprocess.Popen[str]) -> int:
-    """The process below `caller` whose command line holds these words; never one of another run."""
+def below(pid: int) -> list[int]:
+    """All processes that this one has started, and those these have, and itself."""
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-    for pid in parents:
-        above = pid
-        while above in parents and above != caller.pid:
-            above = parents[above]
+    found = [pid]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found
+
+
+def namespaces(pids: Sequence[int] | None = None) -> set[str]:
+    """The network namespaces in which these processes are, or any."""
+    found = set()
+    for path in [Path(f"/proc/{pid}") for pid in pids] if pids else Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            said = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if above == caller.pid and words in said:
+            found.add(os.readlink(path / "ns" / "net"))
+    return found
+
+
+def test_some_side_by_side_are_interrupted_and_resumed(tmp_path: Path) -> None:
+    """What had ended keeps its result, what had not leaves nothing behind, and only that is run again."""
+    (tmp_path / "cases").mkdir()
+    for name, size in {"a_short": "2MB", "b_long": "40MB", "c_long": "40MB", "d_last": "2MB"}.items():
+        text = LONG.replace("1GB", size).replace("scenario: short", f"scenario: {name}")
+        (tmp_path / "cases" / f"{name}.yaml").write_text(text)
+    process = start(tmp_path, "cases", "--jobs", "2", until=("b_long", "c_long"))
+    ours = namespaces(below(process.pid)) - {os.readlink("/proc/self/ns/net")}
+    assert len(ours) > 10, "each of the two has a server, a switch, three NICs, two clients"
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (1, "")
+    assert out.endswith("1 pass, 2 error, 1 not run\n"), out
+    assert not ours & namespaces()
+    assert still_running(tmp_path / "out") == []
+    assert {one.name for one in (tmp_path / "out").iterdir()} == {"a_short", "b_long", "c_long", "junit.xml"}
+    for name in ("b_long", "c_long"):
+        assert result(tmp_path / "out" / name)["reason"] == "interrupted"
+    kept = (tmp_path / "out" / "a_short" / "result.json").stat()
+
+    done = teambed("run", "cases", "--jobs", "2", "--out", "out", "--resume", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert done.stdout.startswith("1 of 4 have run already\n")
+    assert done.stdout.endswith("\n4 pass\n")
+    assert "PASS a_short" not in done.stdout
+    again = (tmp_path / "out" / "a_short" / "result.json").stat()
+    assert (again.st_ino, again.st_mtime_ns) == (kept.st_ino, kept.st_mtime_ns)
+    assert result(tmp_path / "out" / "b_long")["verdict"] == "pass"
+
+
+def pid_of(words: str, caller: subprocess.Popen[str]) -> int:
+    """The process below `caller` whose command line holds these words; never one of another run."""
+    for pid in below(caller.pid):
+        with contextlib.suppress(OSError):
+            if words in Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"):
                 return pid
     raise AssertionError(f"no process with {words}")
 
