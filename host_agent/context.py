@@ -88,21 +88,21 @@ class Window(NamedTuple):
 
 
 class Options(NamedTuple):
-    """Socket options as getsockopt gives them. keepalive: on or off, then TCP_KEEPIDLE, TCP_KEEPINTVL (seconds) and
-    TCP_KEEPCNT, which are only looked at if it is on. user_timeout: milliseconds. tos: IP_TOS or IPV6_TCLASS.
-    hop_limit: IP_TTL or IPV6_UNICAST_HOPS. linger2: TCP_LINGER2, seconds. The defaults are a new socket's."""
+    """Socket options as getsockopt gives them; the defaults are a new socket's. user_timeout: milliseconds. tos: IP_TOS
+    or IPV6_TCLASS. hop_limit: IP_TTL or IPV6_UNICAST_HOPS. linger2: TCP_LINGER2, seconds. keepalive: on or off; only if
+    it is on count TCP_KEEPIDLE, TCP_KEEPINTVL (seconds) and TCP_KEEPCNT."""
 
     nodelay: int = 0
     cork: int = 0
-    keepalive: int = 0
-    keep_idle: int = 7200
-    keep_interval: int = 75
-    keep_count: int = 9
     user_timeout: int = 0
     tos: int = 0
     hop_limit: int = 64
     priority: int = 0
     linger2: int = 60
+    keepalive: int = 0
+    keep_idle: int = 7200
+    keep_interval: int = 75
+    keep_count: int = 9
 
 
 _OPTIONS = len(Options())

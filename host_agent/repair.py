@@ -30,7 +30,7 @@ from typing import NamedTuple
 from host_agent import segment
 from host_agent.connection import Connection
 from host_agent.context import MOVABLE, Context, Options, State, Window
-from host_agent.tcp_info import PLACES, SO_MEMINFO, STATES, Info, info, options, path_mtu, state, urgent
+from host_agent.tcp_info import PLACES, SO_MEMINFO, STATES, Info, congestion, info, options, state, urgent
 
 # linux/tcp.h, linux/sockios.h, asm-generic/socket.h: what Python's socket module does not name
 TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, TCP_REPAIR_OPTIONS = 19, 20, 21, 22
@@ -43,13 +43,13 @@ SIOCINQ, SIOCOUTQ, SIOCOUTQNSD = 0x541B, 0x5411, 0x894B
 SO_SNDBUFFORCE, SO_RCVBUFFORCE, SO_BUF_LOCK = 32, 33, 72
 
 UNSENT_LIMIT = 128 * 1024  # bytes
-
 SHORT_RTO = 300_000  # microseconds; 200,000 is Linux's shortest, and 1,000,000 what it takes for lack of knowledge
 DISCARD = 9  # a service that nobody offers
 
-_NUMBER, _OPTION, _WINDOW = struct.Struct("=I"), struct.Struct("=II"), struct.Struct("=5I")
-_MEMORY = struct.Struct("=4I")  # the first of SO_MEMINFO: receive queue, its limit, on the wire's way, limit
+_OPTION, _WINDOW = struct.Struct("=II"), struct.Struct("=5I")
+_MEMORY = struct.Struct("=4I")  # SO_MEMINFO begins with: receive queue, its limit, bytes under way, their limit
 _LARGEST = 1 << 18  # bytes of a segment that may be partly acknowledged: 64 KiB and some
+_AS_NEW = Options()
 _STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
 _CHUNK = 128 * 1024
 _TOLD = 0.5  # seconds until a segment over the loopback counts as lost; it takes microseconds
@@ -160,10 +160,10 @@ def read(s: socket.socket, connection: Connection, next_hop: bytes) -> Reading:
         sndbuf=sndbuf,
         rcvbuf=rcvbuf,
         buffer_locks=get(socket.SOL_SOCKET, SO_BUF_LOCK),
-        congestion=get(_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode(),
+        congestion=congestion(s),
         next_hop=next_hop,
-        mtu=path_mtu(s, connection),
-        rto=told.rto >> told.backoff,
+        mtu=told.path_mtu,
+        rto=told.rto >> (told.backoff if told.unacked else 0),  # window probes back off too, but by themselves
         options=options(s, connection),
         sent=sending[: octets - unsent],
         unsent=sending[octets - unsent :],
@@ -194,12 +194,13 @@ def restore(c: Context) -> socket.socket:
             agreed += _OPTION.pack(OPT_TIMESTAMP, 0)
         s.setsockopt(_TCP, TCP_REPAIR_OPTIONS, agreed)
         if c.timestamp is not None:
-            s.setsockopt(_TCP, TCP_TIMESTAMP, _NUMBER.pack(c.timestamp))
-        usual = Options(priority=-1 if c.options.tos else 0)  # IP_TOS sets a priority
+            s.setsockopt(_TCP, TCP_TIMESTAMP, _signed(c.timestamp))
+        usual = _AS_NEW if c.options.tos == 0 else _AS_NEW._replace(priority=-1)  # IP_TOS sets a priority
         for where, value, default in zip(PLACES[c.connection.ipv6], c.options, usual, strict=True):
             if value != default:
                 s.setsockopt(*where, value)
-        s.setsockopt(_TCP, socket.TCP_CONGESTION, c.congestion.encode())
+        if congestion(s) != c.congestion:
+            s.setsockopt(_TCP, socket.TCP_CONGESTION, c.congestion.encode())
         _fill(s, RECV_QUEUE, c.received)
         _fill(s, SEND_QUEUE, c.sent)
         if c.state is State.ESTABLISHED:
@@ -220,7 +221,7 @@ def _connected(c: Context) -> socket.socket:
     try:
         s.setsockopt(_TCP, TCP_REPAIR, REPAIR_ON)  # also lets many connections share the port at bind
         # Both queues must fit at once; before connect, for the window clamp is derived from it there.
-        _force_buffers(s, c.sndbuf + 4 * len(c.sent + c.unsent), c.rcvbuf + 2 * len(c.received))
+        _force_buffers(s, c.sndbuf + 4 * (len(c.sent) + len(c.unsent)), c.rcvbuf + 2 * len(c.received))
         # The segment size in use is derived from it in connect, and TCP_REPAIR_OPTIONS does not derive it again:
         # without this a restored connection sends 536 bytes at a time (net/ipv4/tcp_output.c, tcp_connect_init).
         s.setsockopt(_TCP, socket.TCP_MAXSEG, min(c.mss, MAX_TCP_WINDOW))
@@ -262,10 +263,8 @@ def _teach_round_trip(c: Context) -> None:
 def _half_close(s: socket.socket, c: Context) -> None:
     """Window and FINs. Raises OSError."""
     w = c.window
-    if c.state.fin_in:  # room for the FIN that is to come
-        _set_window(s, w._replace(rcv_wup=(c.rcv_nxt - 1) % 2**32, rcv_wnd=max(1, w.rcv_wnd)))
-    else:
-        _set_window(s, w)
+    room = w._replace(rcv_wup=(c.rcv_nxt - 1) % 2**32, rcv_wnd=max(1, w.rcv_wnd))  # for the FIN that is to come
+    _set_window(s, room if c.state.fin_in else w)
     if c.state.fin_in and c.state is not State.CLOSING:
         _tell_fin(s, c)
     if c.fin_sent:
@@ -361,7 +360,12 @@ def _get_seq(s: socket.socket, queue: int) -> int:
 
 def _set_seq(s: socket.socket, queue: int, seq: int) -> None:
     s.setsockopt(_TCP, TCP_REPAIR_QUEUE, queue)
-    s.setsockopt(_TCP, TCP_QUEUE_SEQ, _NUMBER.pack(seq))
+    s.setsockopt(_TCP, TCP_QUEUE_SEQ, _signed(seq))
+
+
+def _signed(number: int) -> int:
+    """As setsockopt wants it: it takes bytes as well, but tries a number first, and takes twice as long."""
+    return number if number < 2**31 else number - 2**32
 
 
 def _peek(s: socket.socket, room: int) -> bytes:

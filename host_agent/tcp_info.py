@@ -22,20 +22,24 @@ ESTABLISHED, FIN_WAIT2, TIME_WAIT, CLOSED, LAST_ACK = 1, 5, 6, 7, 9
 CONTEXT = 4096  # bytes that a connection takes with empty queues, about
 SO_MEMINFO = 55  # asm-generic/socket.h
 
-_TCP = socket.IPPROTO_TCP
+_TCP, _ANY = socket.IPPROTO_TCP, socket.SOL_SOCKET
 # Level and name of each socket option, in the order of context.Options; IPv4, IPv6.
 PLACES = tuple(
     (
-        *((_TCP, socket.TCP_NODELAY), (_TCP, socket.TCP_CORK), (socket.SOL_SOCKET, socket.SO_KEEPALIVE)),
+        *((_TCP, socket.TCP_NODELAY), (_TCP, socket.TCP_CORK), (_TCP, socket.TCP_USER_TIMEOUT), tos, hops),
+        *(
+            (socket.SOL_SOCKET, socket.SO_PRIORITY),
+            (_TCP, socket.TCP_LINGER2),
+            (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+        ),
         *((_TCP, socket.TCP_KEEPIDLE), (_TCP, socket.TCP_KEEPINTVL), (_TCP, socket.TCP_KEEPCNT)),
-        *((_TCP, socket.TCP_USER_TIMEOUT), tos, hops, (socket.SOL_SOCKET, socket.SO_PRIORITY)),
-        (_TCP, socket.TCP_LINGER2),
     )
     for tos, hops in (
         ((socket.IPPROTO_IP, socket.IP_TOS), (socket.IPPROTO_IP, socket.IP_TTL)),
         ((socket.IPPROTO_IPV6, IPV6_TCLASS), (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)),
     )
 )
+_KEEPALIVE = PLACES[0].index((_ANY, socket.SO_KEEPALIVE)) + 1
 
 
 # struct tcp_info of linux/tcp.h; the x are fields that nobody here asks for
@@ -105,9 +109,13 @@ def state(s: socket.socket) -> int:
     return s.getsockopt(_TCP, socket.TCP_INFO, 1)[0]
 
 
+def congestion(s: socket.socket) -> str:
+    return s.getsockopt(_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
+
+
 def memory(s: socket.socket) -> int:
     """Bytes that a connection takes: its state, and what waits in its queues, headers included."""
-    received, _, _, _, _, queued = struct.unpack_from("=6I", s.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36))
+    received, _, _, _, _, queued = struct.unpack_from("=6I", s.getsockopt(_ANY, SO_MEMINFO, 36))
     return int(CONTEXT + received + queued)
 
 
@@ -132,6 +140,7 @@ def path_mtu(s: socket.socket, connection: Connection) -> int:
 def options(s: socket.socket, connection: Connection) -> Options:
     """As they are set."""
     get, places = s.getsockopt, PLACES[connection.ipv6]
-    nodelay, cork, keepalive = (get(*where) for where in places[:3])
-    keep = (get(*where) for where in places[3:6]) if keepalive else Options()[3:6]
-    return Options(nodelay, cork, keepalive, *keep, *(get(*where) for where in places[6:]))
+    values = [get(level, name) for level, name in places[:_KEEPALIVE]]
+    if values[-1]:
+        values += (get(level, name) for level, name in places[_KEEPALIVE:])
+    return Options(*values)

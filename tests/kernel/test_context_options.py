@@ -143,11 +143,31 @@ def test_a_short_timeout_stays_short(world: World, family: int) -> None:
 
 
 def test_a_long_timeout_is_not_made_short(world: World) -> None:
-    world.connect(socket.AF_INET)
-    long = peek(world)._replace(rto=2 * repair.SHORT_RTO)
-    _knows_no_peer(world.spaces["nic0"])
-    with world.spaces["nic0"].inside(), repair.restore(long) as s:
-        assert info(s).rto >= 1_000_000
+    stranger = world.connect(socket.AF_INET)._replace(src="10.9.0.99")
+    context = peek(world)._replace(connection=stranger)
+    with world.spaces["nic0"].inside():
+        for rto, short in ((2 * repair.SHORT_RTO, False), (repair.SHORT_RTO, False), (repair.SHORT_RTO - 1, True)):
+            with repair.restore(context._replace(rto=rto)) as s:
+                assert (info(s).rto < 1_000_000) == short
+
+
+def test_a_timeout_that_was_doubled_counts_as_it_was(world: World) -> None:
+    """Where nothing is acknowledged; a window that is shut doubles another one."""
+    world.connect(socket.AF_INET, peer_options=small_window)
+    both_send(world, 50_000)
+    world.settle()
+    world.pass_out, world.lossy = False, True
+    world.app_end.to_send = 1000
+    world.until(lambda: info(world.tcp).backoff >= 1 and info(world.tcp).rto >= repair.SHORT_RTO, "a timeout")
+    assert peek(world).rto < repair.SHORT_RTO
+    assert world.engines["host"].thaw(world.connection) is None
+    world.pass_out, world.lossy, world.peer_end.reads = True, False, False
+    world.app_end.to_send = 500_000
+    world.until(lambda: info(world.tcp).backoff >= 1 and not info(world.tcp).unacked, "a window probe")
+    context = peek(world)
+    assert context.rto == info(world.tcp).rto
+    world.move("nic0")
+    finish(world)
 
 
 def _knows_no_peer(space: Namespace) -> None:
