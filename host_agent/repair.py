@@ -51,6 +51,7 @@ _MEMORY = struct.Struct("=4I")  # SO_MEMINFO begins with: receive queue, its lim
 _LARGEST = 1 << 18  # bytes of a segment that may be partly acknowledged: 64 KiB and some
 _AS_NEW = Options()
 _STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+_PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 _CHUNK = 128 * 1024
 _TOLD = 0.5  # seconds until a segment over the loopback counts as lost; it takes microseconds
 _GOES_OUT = 0.001  # seconds in which TCP's own pacing lets the next bytes go, if it is pacing that they wait for
@@ -371,7 +372,7 @@ def _signed(number: int) -> int:
 def _peek(s: socket.socket, room: int) -> bytes:
     """What the queue holds whose number was asked for last."""
     try:
-        return s.recv(room, socket.MSG_PEEK | socket.MSG_DONTWAIT) if room else b""
+        return s.recv(room, _PEEK) if room else b""
     except BlockingIOError:
         return b""
 
