@@ -1,5 +1,7 @@
 """What the other processes are told: today's scenarios tell them what they always did, new words add their keys."""
 
+import subprocess
+
 from scenarios import configs
 from scenarios.load import load
 from scenarios.references import topology_of
@@ -130,3 +132,14 @@ def test_a_command_has_its_placeholders_filled_in_and_nothing_else():
     assert words[words.index("--command") + 1] == (
         "cd /out; get [fd00::1]:80 fd00::1 80 >/out/x ${out} {print $1} {nobody}"
     )
+
+
+def test_a_steps_command_that_may_fail_tells_of_it_and_does_not(tmp_path):
+    """Whatever it is: its quotes, an `exit` and a here-document stay its own."""
+    command = "cat <<END\nit's 'one'\nEND\necho more; exit 3"
+    words = configs.command(command, str(tmp_path), str(tmp_path / "step-1"))
+    assert subprocess.run(words, capture_output=True).returncode == 0
+    assert (tmp_path / "step-1.out").read_text() == "it's 'one'\nmore\n"
+    assert (tmp_path / "step-1.status").read_text() == "3\n"
+    done = subprocess.run(configs.command(command, str(tmp_path), None), capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", "it's 'one'\nmore\n")

@@ -201,6 +201,13 @@ def test_both_directions_count_for_the_stall():
     assert measure(events)["t"]["longest_stall_ms"] == 90.0
 
 
+def test_a_command_that_has_a_name():
+    """What it ended with and printed is measured under its name; without its event nothing is."""
+    ran = ev(1.0, "ran", name="seen", exit_status=1, output="10.0.0.11")
+    assert measure([ran])["seen"] == {"exit_status": 1, "output": "10.0.0.11"}
+    assert measure([]).keys() == {"run"}
+
+
 def test_the_run_itself():
     assert measure([ev(1.25, "up"), ev(5.0, "stopping"), ev(5.5, "torn_down")])["run"] == {
         "bring_up_ms": 1250.0,
