@@ -44,7 +44,8 @@ TRAFFIC: dict[str, tuple[Kind, str]] = {
     "client_out_of_order": ("count", "segments that reached the client ahead of an earlier one, by its TCP's count"),
     "client_duplicates": (
         "count",
-        "segments that the client's TCP dropped, for they had nothing new: sent again in vain, or a probe after a move",
+        "segments that the client's TCP dropped: sent again in vain, a probe after a move, or overtaken by what a new"
+        " socket sent on another link, as their timestamps show",
     ),
     "offloaded_share": ("number", "share of the connection's lifetime during which a NIC owned it, 0 to 1"),
     "host_segments_while_offloaded": (

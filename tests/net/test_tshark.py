@@ -1,98 +1,128 @@
 """tshark's own analysis of the captures agrees with our measurements of resets, retransmissions and stalls.
 
-One run has a lossy wire under an upload, half a second without any link, and an adapter that dies with a connection.
-What is compared, at each client's own interface:
+One run has lossy wires, a link that is cut under a download, half a second without any link, and an adapter that dies
+with a connection. What is compared, at each client's own interface:
 
     resets            RST segments either way: equal
     retransmissions   segments of the client that tshark says do not go on where it was: equal to the kernel's count
     stalls            the longest time in which the client's acknowledgements do not go on: within STALL_MS
-    duplicates        segments of the server that brought nothing new: at least those that the client's TCP threw away
+    disorder          segments ahead of one that is missing: as many as the client's TCP counted, within DROPS
+    duplicates        segments of no use: as many as the client's TCP threw away, within DROPS
+
+At the wires of all NICs together, for the server's retransmissions: the server has one socket behind the other, and
+what a move restored as unsent is sent for the first time by its new socket, whatever the old one did. So tshark's
+retransmissions are those of each socket, by its kernel's count, and what new sockets sent of what old ones had sent.
 """
 
 import json
 import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from scenarios import events
+from scenarios.measure import Story, stories
+from scenarios.measure.owners import place
+
 pytestmark = pytest.mark.net
 
 TEAMBED = Path(__file__).resolve().parents[2] / "teambed"
 SCENARIO = """\
 scenario: compared
-about: Loss, stalls and a reset, all of them captured.
+about: Loss, a cut link, stalls and a reset, all of them captured.
 network: {nics: 3, clients: 3, rate: 100mbit}
 services: {files: {listen: 8080}}
 traffic:
-  upload: {client: c1, service: files, send: 12MB}
-  download: {client: c2, service: files, receive: 12MB}
+  upload: {client: c1, service: files, send: 14MB}
+  download: {client: c2, service: files, receive: 14MB}
   victim: {client: c3, service: files, receive: 50MB, pace: 20mbit}
-captures: [c1, c2, c3]
+captures: [c1, c2, c3, nic0, nic1, nic2]
 timeline:
   - {at: 100ms, do: impair, nic: carrying(upload), loss: 1%}
-  - {at: 600ms, do: heal, nic: last}
-  - {at: 700ms, do: all_links_down}
-  - {at: 1300ms, do: all_links_up}
-  - {at: 1500ms, do: wait, until: done(upload)}
-  - {at: 1500ms, do: wait, until: done(download)}
-  - {at: 1500ms, do: wait, until: offloaded(victim)}
-  - {at: 1500ms, do: adapter_failure, nic: carrying(victim)}
+  - {at: 300ms, do: impair, nic: carrying(download), loss: 1%}
+  - {at: 500ms, do: heal, nic: last}
+  - {at: 500ms, do: heal, nic: carrying(upload)}
+  - {at: 600ms, do: link_down, nic: carrying(download)}
+  - {at: 800ms, do: link_up, nic: last}
+  - {at: 1000ms, do: all_links_down}
+  - {at: 1600ms, do: all_links_up}
+  - {at: 1600ms, do: wait, until: done(upload)}
+  - {at: 1600ms, do: wait, until: done(download)}
+  - {at: 1600ms, do: wait, until: offloaded(victim)}
+  - {at: 1600ms, do: adapter_failure, nic: carrying(victim)}
 expect:
   - upload.intact and download.intact and victim.lost == 1
 """
+ENDS = {"upload": ("c1", "10.0.0.11"), "download": ("c2", "10.0.0.12"), "victim": ("c3", "10.0.0.13")}
 STALL_MS = 60.0
 """An application reads a little later than its TCP acknowledges, and an acknowledgement may wait for 40 ms."""
+DROPS = 3
+"""The client asks its TCP when it has all bytes; what comes behind them is in the capture all the same."""
+UNSENT = 2
+"""A socket sends this often, at most, into a link that is gone, before it moves; no wire sees that."""
+QUEUED_S = 0.1
+"""Frames of the socket that a move leaves behind may wait so long for their wire."""
 AGAIN = ("retransmission", "fast_retransmission", "spurious_retransmission", "out_of_order")
 """What tshark calls a segment that begins before the highest one sent so far; at its sender's interface each of these
 was sent again, whatever the time since then makes tshark call it."""
 FIELDS = (
-    *("frame.time_epoch", "tcp.srcport", "tcp.len", "tcp.ack", "tcp.flags.reset"),
-    *(f"tcp.analysis.{word}" for word in (*AGAIN, "keep_alive", "window_update")),
+    *("frame.time_epoch", "frame.interface_name", "ip.id", "tcp.srcport", "tcp.len", "tcp.seq", "tcp.ack"),
+    *("tcp.options.timestamp.tsval", "tcp.flags.reset", "tcp.flags.syn"),
+    *(f"tcp.analysis.{word}" for word in AGAIN),
 )
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One TCP segment as tshark tells of it; `says`: words of its analysis."""
+    """One TCP segment as tshark tells of it. `again`: it was sent before, by tshark's analysis."""
 
     t: float
+    link: str
+    ip_id: int
     by_client: bool
     length: int
+    seq: int
     ack: int
+    stamp: int
     reset: bool
-    says: frozenset[str]
+    syn: bool
+    again: bool
+
+    @property
+    def end(self) -> int:
+        """The sequence number behind it."""
+        return self.seq + self.length
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Both accounts of one run, by traffic."""
+    """Both accounts of one run, by traffic: at the client's interface, and what the server sent by all wires."""
 
     measured: dict[str, dict[str, Any]]
+    stories: dict[str, Story]
     segments: dict[str, list[Segment]]
+    sent: dict[str, list[Segment]]
 
 
-def analysed(capture: Path, link: str, address: str) -> list[Segment]:
-    """tshark's account of what a client's interface saw of its own connection.
+def analysed(capture: Path, name: str, links: str, frames: str) -> list[Segment]:
+    """tshark's account of some frames of some links.
 
-    First that link alone: the switch floods what it does not know yet, and a frame that tshark meets at two interfaces
-    is a retransmission to it.
+    First those alone: the switch floods what it does not know yet, and a frame that tshark meets at two interfaces is a
+    retransmission to it.
     """
-    alone = capture.with_name(f"{link}.pcapng")
-    tshark("-r", str(capture), "-Y", f'frame.interface_name == "{link}"', "-w", str(alone))
+    alone = capture.with_name(f"{name}.pcapng")
+    tshark("-r", str(capture), "-Y", f'frame.interface_name matches "^{links}" && tcp && {frames}', "-w", str(alone))
     words = [word for field in FIELDS for word in ("-e", field)]
-    told = tshark("-r", str(alone), "-Y", f"tcp && ip.addr == {address}", "-T", "fields", "-E", "occurrence=f", *words)
     found = []
-    for line in told.splitlines():
-        t, port, length, ack, reset, *says = line.split("\t")
-        analysis = zip(FIELDS[-len(says) :], says, strict=True)
-        words_said = frozenset(field.rpartition(".")[2] for field, said in analysis if said)
-        found.append(
-            Segment(float(t), port != "8080", int(length or 0), int(ack or 0), reset in ("1", "True"), words_said)
-        )
+    for line in tshark("-r", str(alone), "-T", "fields", "-E", "occurrence=f", *words).splitlines():
+        t, link, ip_id, port, length, seq, ack, stamp, reset, syn, *says = line.split("\t")
+        numbers = int(length or 0), int(seq), int(ack or 0), int(stamp or 0)
+        flags = reset in ("1", "True"), syn in ("1", "True"), any(says)
+        found.append(Segment(float(t), link, int(ip_id, 16), port != "8080", *numbers, *flags))
     return found
 
 
@@ -114,24 +144,81 @@ def compared(tmp_path_factory: pytest.TempPathFactory, require: Callable[..., No
     for log in (run / "logs").glob("capture-*.log"):
         assert "0 packets dropped by kernel" in log.read_text()
     measured = json.loads((run / "result.json").read_text())["measurements"]
-    ends = {"upload": ("c1", "10.0.0.11"), "download": ("c2", "10.0.0.12"), "victim": ("c3", "10.0.0.13")}
-    return Compared(measured, {name: analysed(run / "capture.pcapng", *end) for name, end in ends.items()})
+    record = events.read(run / "events.jsonl")
+    zero = next(event["epoch"] - event["t"] for event in record if "epoch" in event)
+    capture = run / "capture.pcapng"
+    segments = {name: analysed(capture, *(link, link, f"ip.addr == {ip}")) for name, (link, ip) in ENDS.items()}
+    sent = {name: analysed(capture, f"to-{link}", "nic", f"ip.dst == {ip}") for name, (link, ip) in ENDS.items()}
+    for name, some in sent.items():
+        sent[name] = [replace(one, t=one.t - zero) for one in some if one.length]
+    return Compared(measured, stories(record), segments, sent)
 
 
-@pytest.mark.parametrize("traffic", ["upload", "download", "victim"])
+def of_sockets(sent: Sequence[Segment], story: Story) -> list[list[Segment]]:
+    """What each socket of the server sent of data, one behind the other, as moves divide them.
+
+    A NIC's socket sends by its own wire, the host's by any. Where two of them share a wire, frames of the first may
+    leave behind the second's; each socket counts its own IP ids.
+    """
+    moves = sorted(story.moves, key=lambda one: one["t"])
+    ends = [(one["t"] - one["parts_ms"]["total"] / 1000, one["t"] + QUEUED_S) for one in moves]
+    begins = [0.0, *(began for began, _ in ends)]
+    lasts = [*(ended for _, ended in ends), float("inf")]
+    places = ["host", *(place(one["to"]) for one in moves)]
+    found: list[list[Segment]] = [[] for _ in places]
+
+    def distance(socket: int, one: Segment) -> int:
+        before = found[socket]
+        return (one.ip_id - before[-1].ip_id) % 65536 if before else 2000
+
+    for one in sent:
+        able = [n for n, where in enumerate(places) if where in ("host", one.link) and begins[n] <= one.t <= lasts[n]]
+        assert able, f"{one} is nobody's"
+        found[min(able, key=lambda n: (distance(n, one), -n))].append(one)
+    return found
+
+
+def again(sent: Sequence[Segment]) -> int:
+    """Segments that begin before the end of the highest one so far."""
+    highest, count = 0, 0
+    for one in sent:
+        count += one.seq < highest
+        highest = max(highest, one.end)
+    return count
+
+
+@pytest.mark.parametrize("traffic", ENDS)
 def test_resets(compared: Compared, traffic: str) -> None:
     seen = sum(one.reset for one in compared.segments[traffic])
     assert seen == compared.measured[traffic]["resets"]
     assert bool(seen) is (traffic == "victim")
 
 
-@pytest.mark.parametrize("traffic", ["upload", "download", "victim"])
-def test_retransmissions(compared: Compared, traffic: str) -> None:
+@pytest.mark.parametrize("traffic", ENDS)
+def test_retransmissions_of_the_client(compared: Compared, traffic: str) -> None:
     sent = [one for one in compared.segments[traffic] if one.by_client and not one.reset]
-    again = sum(bool(one.says & {*AGAIN}) for one in sent)
-    assert again == compared.measured[traffic]["client_retransmits"]
+    seen = sum(one.again for one in sent)
+    assert seen == compared.measured[traffic]["client_retransmits"]
     if traffic == "upload":
-        assert again > 0, "nothing was lost, so nothing was compared"
+        assert seen > 0, "nothing was lost, so nothing was compared"
+
+
+@pytest.mark.parametrize("traffic", ["download", "victim"])
+def test_retransmissions_of_the_server(compared: Compared, traffic: str) -> None:
+    story, sent = compared.stories[traffic], compared.sent[traffic]
+    sockets = of_sockets(sent, story)
+    kernels = [move["retransmits"] for move in story.moves]
+    if traffic == "download":
+        kernels.append(next(iter(story.closed.values()))["retransmits"])
+        assert sum(kernels) == compared.measured[traffic]["server_retransmits"] > 0
+    else:
+        sent = [one for socket in sockets[:-1] for one in socket]  # the last one's count went with its adapter
+    reached = [again(socket) for socket in sockets[: len(kernels)]]
+    assert all(0 <= count - seen <= UNSENT for count, seen in zip(kernels, reached, strict=True)), (kernels, reached)
+    handed_over = again(sent) - sum(reached)
+    if traffic == "download":
+        assert handed_over > 0, "no move restored anything as unsent, so nothing was compared"
+    assert sum(one.again for one in sent) == sum(reached) + handed_over
 
 
 def test_stalls(compared: Compared) -> None:
@@ -142,8 +229,57 @@ def test_stalls(compared: Compared) -> None:
     assert abs(longest - compared.measured["download"]["longest_stall_ms"]) <= STALL_MS
 
 
-@pytest.mark.parametrize("traffic", ["upload", "download", "victim"])
-def test_duplicates(compared: Compared, traffic: str) -> None:
-    received = [one for one in compared.segments[traffic] if not one.by_client]
-    nothing_new = sum(bool(one.says & {*AGAIN, "keep_alive", "window_update"}) for one in received)
-    assert compared.measured[traffic]["client_duplicates"] <= nothing_new
+def test_disorder_and_duplicates(compared: Compared) -> None:
+    disorder = 0
+    for name in ENDS:
+        ahead, useless = received(compared.segments[name])
+        measured = compared.measured[name]
+        assert abs(ahead - measured["client_out_of_order"]) <= DROPS, name
+        assert abs(useless - measured["client_duplicates"]) <= DROPS, name
+        disorder += ahead
+    assert disorder > 0
+
+
+def received(segments: Iterable[Segment]) -> tuple[int, int]:
+    """Of the server's: how many came ahead of a missing one, and how many were of no use, to a receiver as RFC 9293 and
+    RFC 7323 have it.
+
+    Of no use is what came in order before, and what its timestamp shows to be older than what was acknowledged already:
+    frames of the link before, which those of the new one overtook.
+    """
+    ahead = useless = expected = acknowledged = newest = 0
+    kept: list[tuple[int, int]] = []
+    for one in segments:
+        if one.by_client:
+            acknowledged = one.ack
+        elif one.syn:
+            expected, newest = one.seq + 1, one.stamp
+        elif one.reset:
+            break
+        elif one.stamp < newest - 1:
+            useless += 1
+        else:
+            newest = max(newest, one.stamp) if one.seq <= acknowledged <= one.end else newest
+            if not one.length:
+                useless += one.seq < expected  # a probe
+            elif one.end <= expected:
+                useless += 1
+            elif one.seq > expected:
+                ahead += 1
+                kept = joined([*kept, (one.seq, one.end)])
+            else:
+                expected = one.end
+                while kept and kept[0][0] <= expected:
+                    expected = max(expected, kept.pop(0)[1])
+    return ahead, useless
+
+
+def joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """In order, those that touch as one."""
+    found: list[tuple[int, int]] = []
+    for begin, end in sorted(ranges):
+        if found and begin <= found[-1][1]:
+            found[-1] = found[-1][0], max(end, found[-1][1])
+        else:
+            found.append((begin, end))
+    return found
