@@ -60,10 +60,12 @@ EACH: dict[str, tuple[Kind, str]] = {
     "goodput_mbit": ("rate", "those over the time from the connection's start to its end"),
     "longest_stall_ms": ("duration", "the longest time without a delivered byte, at the client"),
     "client_retransmits": ("count", "as above"),
+    "server_retransmits": ("count", "as above"),
     "client_out_of_order": ("count", "as above"),
     "client_duplicates": ("count", "as above"),
     "moves": ("count", "as above"),
     "reloads": ("count", "as above"),
+    "offloaded_share": ("number", "as above"),
 }
 """`NAME.each.WORD` is a list: one value for each connection of a traffic, in the order of their ends."""
 

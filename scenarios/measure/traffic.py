@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from scenarios.measure.arrivals import Arrivals
@@ -22,7 +23,7 @@ def traffic(story: Story, faults: Sequence[Fault]) -> dict[str, Any]:
     client = done.get("retransmits")
     kinds = Counter(move["kind"] for move in story.moves)
     known = bool(story.connected)
-    both = _retransmits(story, client)
+    server = _sum(_server_retransmits(story).values())
     return {
         "intact": _intact(story),
         "exit_status": done.get("exit_status"),
@@ -45,9 +46,9 @@ def traffic(story: Story, faults: Sequence[Fault]) -> dict[str, Any]:
         "first_byte_after_fault_ms": first_byte_after_fault(story, faults),
         "longest_move_ms": max((_took(move) for move in story.moves), default=None),
         "collateral": collateral(story) if known else None,
-        "retransmits": both,
+        "retransmits": _sum([client, server]),
         "client_retransmits": client,
-        "server_retransmits": None if both is None or client is None else both - client,
+        "server_retransmits": server,
         "client_out_of_order": done.get("out_of_order"),
         "client_duplicates": done.get("duplicates"),
         "offloaded_share": _offloaded_share(story),
@@ -78,6 +79,7 @@ def _each(story: Story) -> dict[str, list[Any] | None] | None:
         Counter(map(connection_of, story.moves)),
         Counter(connection_of(move) for move in story.moves if move["kind"] == "reload"),
     )
+    server, owned = _server_retransmits(story), _owned(story)
     lists: dict[str, list[Any]] = {
         "bytes": [end.bytes for end in story.ends.values()],
         "goodput_mbit": [
@@ -86,10 +88,12 @@ def _each(story: Story) -> dict[str, list[Any] | None] | None:
         ],
         "longest_stall_ms": [end.longest_stall_ms for end in story.ends.values()],
         "client_retransmits": [end.retransmits for end in story.ends.values()],
+        "server_retransmits": [server[one] for one in story.ends],
         "client_out_of_order": [end.out_of_order for end in story.ends.values()],
         "client_duplicates": [end.duplicates for end in story.ends.values()],
         "moves": [all_moves[one] for one in story.ends],
         "reloads": [reloads[one] for one in story.ends],
+        "offloaded_share": [owned[one].share if one in owned else None for one in story.ends],
     }
     return {name: None if None in values else values for name, values in lists.items()}
 
@@ -145,33 +149,58 @@ def _longest_stall(story: Story) -> float | None:
     return max(float(event["gap_ms"]) for direction in story.directions for event in story.progress[direction])
 
 
-def _retransmits(story: Story, client: int | None) -> int | None:
-    """Both ends: the client's socket, the sockets that moves left behind, and the last one at the server."""
-    if client is None or not story.closed or story.closed.keys() != story.connected.keys():
-        return None
-    last = (event.get("retransmits") for event in story.closed.values())
-    parts = [client, *last, *(move.get("retransmits") for move in story.moves)]
-    return None if None in parts else sum(int(part) for part in parts if part is not None)
+def _server_retransmits(story: Story) -> dict[Connection, int | None]:
+    """Of the sockets that moves left behind, and the last one; None where one of them did not tell."""
+    found: dict[Connection, list[int | None]] = {one: [] for one in story.connected}
+    for one in found:
+        found[one].append(story.closed[one].get("retransmits") if one in story.closed else None)
+    for move in story.moves:
+        if (who := connection_of(move)) in found:
+            found[who].append(move.get("retransmits"))
+    return {one: _sum(parts) for one, parts in found.items()}
 
 
-def _offloaded_share(story: Story) -> float | None:
-    """By time: a NIC owns a connection from an offload until an upload or the end; all connections together."""
-    if not story.connected or story.done is None:
-        return None
+def _sum(parts: Iterable[int | None]) -> int | None:
+    """None where one is missing, or there is none."""
+    known = list(parts)
+    return None if not known or None in known else sum(int(one) for one in known if one is not None)
+
+
+@dataclass(frozen=True)
+class _Owned:
+    """How long a connection lived, and how long of that a NIC owned it; seconds."""
+
+    owned: float
+    lived: float
+
+    @property
+    def share(self) -> float | None:
+        return round(self.owned / self.lived, 4) if self.lived > 0 else None
+
+
+def _owned(story: Story) -> dict[Connection, _Owned]:
+    """A NIC owns a connection from an offload until an upload or the end."""
+    if story.done is None:
+        return {}
     moves: dict[Connection | None, list[Event]] = {}
     for move in sorted(story.moves, key=lambda event: float(event["t"])):
         moves.setdefault(connection_of(move), []).append(move)
-    end, owned, lived = float(story.done["t"]), 0.0, 0.0
+    end, found = float(story.done["t"]), {}
     for connection, start in story.connected.items():
         # One connection ends with its client; of many, each when its engine was done with it.
         closed = story.closed.get(connection) if len(story.connected) > 1 else None
         over = max(start, min(end, float(closed["t"]))) if closed else end
-        owned += _owned(moves.get(connection, []), start, over)
-        lived += over - start
-    return round(owned / lived, 4) if lived > 0 else None
+        found[connection] = _Owned(_owned_s(moves.get(connection, []), start, over), over - start)
+    return found
 
 
-def _owned(moves: Iterable[Event], start: float, end: float) -> float:
+def _offloaded_share(story: Story) -> float | None:
+    """By time, all connections together."""
+    every = _owned(story).values()
+    return _Owned(sum(one.owned for one in every), sum(one.lived for one in every)).share
+
+
+def _owned_s(moves: Iterable[Event], start: float, end: float) -> float:
     """Seconds during which a NIC owned a connection that lived from `start` to `end`."""
     owned, since = 0.0, None
     for move in moves:
@@ -187,8 +216,7 @@ def _recorded(story: Story, key: str) -> int | None:
     """The sum over all connections; None while one is missing."""
     if not story.connected or story.records.keys() != story.connected.keys():
         return None
-    values = [record.get(key) for record in story.records.values()]
-    return None if None in values else sum(int(value) for value in values if value is not None)
+    return _sum(record.get(key) for record in story.records.values())
 
 
 def _took(move: Event) -> float:

@@ -140,9 +140,11 @@ def test_each_connection_of_many():
         ev(1.0, "connected", traffic="t", sports=[1, 2, 3], **keys),
         ev(2.0, "wire", "runner", nic="nic0", up=False),
         ev(2.01, "fault", "agent", nic="nic0", kind="link"),
-        move(2.04, "reload", "link_down", "nic0", "nic1", sport=1),
-        move(2.2, "reload", "stray", "nic0", "nic1", sport=2),
+        move(2.04, "reload", "link_down", "nic0", "nic1", sport=1, retransmits=1),
+        move(2.2, "reload", "stray", "nic0", "nic1", sport=2, retransmits=0),
+        *(ev(3.0, "closed", "nic1", **keys, sport=port, retransmits=more) for port, more in ((1, 4), (2, 0))),
         ev(3.0, "ended", traffic="t", sports=[1, 2], **keys, **columns, duplicates=[0, None]),
+        ev(3.1, "done", traffic="t"),
     ]
     found = measure(events)["t"]
     assert found["each"] == {
@@ -150,10 +152,12 @@ def test_each_connection_of_many():
         "goodput_mbit": [0.004, 0.003],
         "longest_stall_ms": [100.0, 30.0],
         "client_retransmits": [1, 0],
+        "server_retransmits": [5, 0],
         "client_out_of_order": [0, 2],
         "client_duplicates": None,
         "moves": [1, 1],
         "reloads": [1, 1],
+        "offloaded_share": [0.48, 0.4],
     }
     # The first one had no byte from 1.95 to 2.05; the second one's longest stall was no matter of the fault.
     assert found["first_byte_after_fault_ms"] == 50.0
