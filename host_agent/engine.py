@@ -24,7 +24,7 @@ from host_agent.emit import emit
 from host_agent.holding import Holding
 from host_agent.limits import FEATURES, Limits, Refused
 from host_agent.listener import Listener, Service
-from host_agent.loop import EDGE, Loop
+from host_agent.loop import EDGE, Loop, Precedence
 from host_agent.steering import CAPACITY, HostSteering, NicSteering, Steering
 from host_agent.verbs import VERSION, Link, Message, PeerGone
 
@@ -43,6 +43,7 @@ class Engine:
         self._control = control
         self._link: Link | None = None
         self._greeted = False
+        self.precedence = Precedence(self.loop)
         self._carrier: rtnetlink.CarrierWatch | None = None
         self.loop.watch(control.fileno(), self._greet)
 
@@ -120,6 +121,7 @@ class Engine:
     def _listen_to_agent(self, _mask: int) -> None:
         if not self._link:
             return
+        self.precedence.stand_back()
         try:
             self._link.flush()
             for message in self._link.receive():
@@ -329,6 +331,7 @@ def main() -> int:
         for service in args.listen:
             Listener(args.name, service, args.address or EVERYWHERE, engine.loop, engine.accepted)
         if isinstance(steering, NicSteering):
+            engine.precedence.take()  # a NIC's own processor does not wait for the host's programs
             engine.watch_carrier(args.wire)
             engine.watch_next_hops(steering)
     except (kernel.KernelError, OSError) as error:

@@ -1,0 +1,66 @@
+"""A process goes before others as long as nobody gives it orders."""
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+from host_agent.loop import Loop, Precedence
+
+AHEAD, ORDINARY = os.SCHED_RR, os.SCHED_OTHER
+
+
+class Machine(Loop):
+    """Its clock stands still; `classes` is what the scheduler was asked for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, allowed: bool = True):
+        self.now, self.classes, self.waiting = 100.0, list[int](), list[tuple[float, Callable[[], None]]]()
+        self._allowed = allowed
+        monkeypatch.setattr("host_agent.loop.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("host_agent.loop.os.sched_setscheduler", self._schedule)
+
+    def _schedule(self, process: int, policy: int, _param: object) -> None:
+        assert process == 0
+        assert policy & os.SCHED_RESET_ON_FORK
+        if not self._allowed:
+            raise PermissionError
+        self.classes.append(policy & ~os.SCHED_RESET_ON_FORK)
+
+    def after(self, seconds: float, act: Callable[[], None]) -> None:
+        self.waiting.append((self.now + seconds, act))
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        due = [act for at, act in self.waiting if at <= self.now]
+        self.waiting = [one for one in self.waiting if one[0] > self.now]
+        for act in due:
+            act()
+
+
+def test_it_stands_back_while_orders_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    one = Precedence(machine)
+    one.take()
+    assert machine.classes == [AHEAD]
+    for _ in range(5):
+        one.stand_back()
+        machine.wait(0.03)
+    assert machine.classes == [AHEAD, ORDINARY]
+    assert len(machine.waiting) == 1
+    machine.wait(0.03)
+    assert machine.classes == [AHEAD, ORDINARY, AHEAD]
+    assert not machine.waiting
+
+
+def test_who_is_not_allowed_to_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, allowed=False)
+    one = Precedence(machine)
+    one.take()
+    one.stand_back()
+    assert (machine.classes, machine.waiting) == ([], [])
+
+
+def test_who_never_took_it_has_nothing_to_give_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch)
+    Precedence(machine).stand_back()
+    assert (machine.classes, machine.waiting) == ([], [])
