@@ -209,15 +209,26 @@ def _asks(node: ast.expr) -> None:
     left, (op,), (right,) = node.left, node.ops, node.comparators
     if ast.dump(left) == ast.dump(right):
         raise ExpectationError(f"`{text}` compares it with itself, so it measures nothing; leave it out")
-    if grammar.path(right):  # written the other way round
+    if _bound(left) is not None:  # written the other way round
         left, right, op = right, left, _TURNED.get(type(op), type(op))()
     bound = _bound(right)
-    if not grammar.path(left) or bound is None or bound > 0:
+    if bound is None or bound > 0 or not _never_below_0(left):
         return
     outcomes = {_COMPARISONS[type(op)](measured, bound) for measured in (0, 1)}
     if len(outcomes) == 1:
         how = "always holds" if outcomes == {True} else "never holds"
         raise ExpectationError(f"`{text}` {how}, for nothing measured is below 0; leave it out")
+
+
+def _never_below_0(node: ast.expr) -> bool:
+    """No measurement is; nor are sums of them, and what aggregates make of them."""
+    match node:
+        case ast.Call(func=ast.Name(id=word), args=arguments):
+            return word == "count" or all(map(_never_below_0, arguments))
+        case ast.BinOp(op=ast.Add() | ast.Mult() | ast.Div(), left=left, right=right):
+            return _never_below_0(left) and _never_below_0(right)
+    bound = _bound(node)
+    return grammar.path(node) is not None or (bound is not None and bound >= 0)
 
 
 def _bound(node: ast.expr) -> float | None:
