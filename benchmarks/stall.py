@@ -160,6 +160,8 @@ def inside(team: str, repetitions: int) -> dict[str, Any]:
             events = (LOSS, REHASH) if has_lag(bench.scenario) else (LOSS,)
             stalls = Stalls(bench)
             kinds = [(event, traffic) for event in events for traffic in DIRECTIONS]
+            for traffic in DIRECTIONS:
+                stalls.warm_up(traffic)
             return {"real_time": soon, "repetitions": [stalls.one(*kind) for _ in range(repetitions) for kind in kinds]}
         finally:
             bench.down()
@@ -182,12 +184,24 @@ class Stalls:
         self._bench = bench
         self._events: list[dict[str, Any]] = []
 
-    def one(self, event: str, traffic: str) -> Repetition:
-        bench, at = self._bench, load()
+    def warm_up(self, traffic: str) -> None:
+        """The first connection of a network is none to judge by: TCP has no idea of the path yet."""
+        self._begin(traffic)
+        self._end(traffic)
+
+    def _begin(self, traffic: str) -> None:
         self._until(self._healthy, "all links to be used")
         self._rest(SETTLE_S)
         self._events.clear()
-        bench.traffic_again(traffic)
+        self._bench.traffic_again(traffic)
+
+    def _end(self, traffic: str) -> None:
+        self._until(lambda: self._of("done") and self._of("served"), "both ends to tell")
+        self._until(lambda: not self._bench.children.running(f"client-{traffic}"), "the client to end")
+
+    def one(self, event: str, traffic: str) -> Repetition:
+        bench, at = self._bench, load()
+        self._begin(traffic)
         self._until(lambda: self._arrived(traffic) >= BEFORE or self._of("done"), "bytes to arrive")
         nic = self._carrier(traffic)
         fault = time.monotonic() - bench.emit.zero
@@ -197,7 +211,7 @@ class Stalls:
             names = [one.name for one in bench.topology.nics]
             bench.rehash(traffic, names[(names.index(nic) + 1) % len(names)])
         time.sleep(WINDOW_S)  # nobody looks meanwhile: that would take the CPU from those who are measured
-        self._until(lambda: self._of("done") and self._of("served"), "both ends to tell")
+        self._end(traffic)
         if event == LOSS:
             bench.network.link_up(nic)
         return {"event": event, "traffic": traffic, "load": at, **self._told(traffic, fault)}

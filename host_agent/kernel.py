@@ -20,6 +20,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+_FIRST = 512
+"""Elements of a map that are asked for first."""
+
 
 class KernelError(Exception):
     """What the kernel or libbpf refused, in one line. number: of errno, 0 when there is none."""
@@ -150,7 +153,11 @@ class Map:
                 yield key, value
 
     def batches(self, size: int = 4096) -> Iterator[tuple[int, bytes, bytes]]:
-        """All elements of a hash map, about `size` by one system call: how many, their keys, and their values."""
+        """All elements of a hash map, up to about `size` by one system call: how many, their keys, and their values.
+
+        Few by the first one: a map is mostly read when it has few, and room for many takes longer than they do.
+        """
+        most, size = size, min(size, _FIRST)
         place, count, result = ctypes.create_string_buffer(max(4, self._key_size)), ctypes.c_uint32(), 0
         before: ctypes.Array[ctypes.c_char] | None = None
         while result == 0:
@@ -163,7 +170,7 @@ class Map:
                 continue
             if result != -errno.ENOENT:  # the kernel's word for: these were the last
                 _check(result, "map lookup")
-            before = place
+            before, size = place, max(size, min(8 * size, most))
             yield count.value, keys.raw, values.raw
 
     def in_batches(self) -> Iterator[tuple[bytes, bytes]]:

@@ -25,6 +25,11 @@ FAULT_WINDOW = 3.0
 """Seconds after a link died during which a move takes what is in flight for lost. The guess at a NIC may have been
 wrong and its first burst may not have come through; sending it twice costs little, a retransmission timeout much."""
 
+RECOVERY = 0.05
+"""Seconds after a dead link moved a connection during which it stays where it is. Its frames are forwarded, and what
+was lost is being sent again: moved once more, its TCP would forget what it has already got out of order and told the
+peer that it need not send again."""
+
 SEEN_FOR = 1.0
 """Seconds during which the sequence numbers of the last move still tell old segments from new ones: 2**31 bytes
 must not have passed meanwhile."""
@@ -105,6 +110,8 @@ def should_reload(record: Record, found: Evidence, history: History, active: Ite
     if not record.offloaded or record.stage is not Stage.SETTLED:
         return False
     if record.epoch != found.epoch or record.nic == found.nic or found.nic not in active:
+        return False
+    if history.fault is not None and now - history.fault < RECOVERY:
         return False
     if history.seen and now - history.seen.at < SEEN_FOR and not _in_window(found, history.seen):
         return False

@@ -12,6 +12,7 @@ from host_agent.policy import (
     FAULT_WINDOW,
     HOLD_DOWN,
     HOST,
+    RECOVERY,
     SEEN_FOR,
     Choice,
     Chooser,
@@ -65,6 +66,12 @@ def test_a_report_of_another_epoch_is_old(epoch: int) -> None:
 )
 def test_what_is_moving_or_need_not_move_is_left_alone(record: Record) -> None:
     assert not reload(record)
+
+
+def test_what_a_dead_link_has_just_moved_recovers_first() -> None:
+    history = History(fault=NOW)
+    assert not reload(history=history, now=NOW + RECOVERY - 0.001)
+    assert reload(history=history, now=NOW + RECOVERY + 0.001)
 
 
 def test_late_frames_by_the_nic_it_just_left_are_no_new_choice() -> None:
