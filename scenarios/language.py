@@ -6,10 +6,13 @@ Decides only their form: what there is comes from the models' and the vocabulary
 equal to it.
 """
 
+import ast
+import inspect
 import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -27,10 +30,35 @@ PAGE = ROOT / "docs" / "scenario-language.md"
 
 
 class _Words(GenerateJsonSchema):
-    """Without defaults: they are in base units, which nobody may write."""
+    """With the keys' texts, and without defaults: they are in base units, which nobody may write."""
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
+        made = super().model_schema(schema)
+        for name, text in texts(schema["cls"]).items():
+            made["properties"][name]["description"] = text
+        return made
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])
+
+
+def texts(model: type[BaseModel]) -> dict[str, str]:
+    """What stands below each key of a model, in its source. (Pydantic can read it too, but would at every start.)"""
+    kinds = [kind for kind in reversed(model.__mro__) if issubclass(kind, BaseModel) and kind is not BaseModel]
+    return {name: text for kind in kinds for name, text in _written(kind.__module__).get(kind.__name__, {}).items()}
+
+
+@cache
+def _written(module: str) -> dict[str, dict[str, str]]:
+    """By class and key."""
+    found: dict[str, dict[str, str]] = {}
+    kinds = (one for one in ast.parse(inspect.getsource(sys.modules[module])).body if isinstance(one, ast.ClassDef))
+    for kind in kinds:
+        for key, below in zip(kind.body, kind.body[1:], strict=False):
+            match key, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    found.setdefault(kind.name, {})[name] = inspect.cleandoc(text)
+    return found
 
 
 def json_schema() -> dict[str, Any]:
@@ -93,7 +121,7 @@ _KINDS = (units.DURATION, units.SIZE, units.RATE)
 
 def _keys(model: type[BaseModel], skip: tuple[str, ...] = ()) -> str:
     rows = [
-        (f"`{name}`", _form(field), "needed" if field.is_required() else "", _line(field.description or ""))
+        (f"`{name}`", _form(field), "needed" if field.is_required() else "", _line(texts(model).get(name, "")))
         for name, field in model.model_fields.items()
         if name not in skip
     ]
@@ -106,7 +134,7 @@ def _steps() -> str:
         keys = [
             f"`{name}` {_form(field)}"
             + (", needed" if field.is_required() else "")
-            + f": {_line(field.description or '')}"
+            + f": {_line(texts(step).get(name, ''))}"
             for name, field in step.model_fields.items()
             if name not in ("at", "do")
         ]

@@ -38,4 +38,4 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 class Strict(BaseModel):
     """Unknown words are errors and nothing is converted silently."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)

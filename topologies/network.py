@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
+import topologies.no_distutils  # noqa: F401  # isort: skip  (before Mininet)
 import mininet.net
 from mininet.link import Intf, Link
 from mininet.node import Node, OVSSwitch

@@ -26,7 +26,7 @@ def test_a_good_file(tmp_path: Path) -> None:
     config = load(tmp_path / "agent.json", json.dumps(GOOD))
     assert [nic.bus for nic in config.nics] == ["bus0", "bus1", "bus2"]
     assert config.offload.after_bytes == 65536
-    assert config.model_dump(exclude_defaults=True) == GOOD
+    assert config == AgentConfig.of(GOOD)
     assert (config.on_fault, config.choice, config.fail_back) == (OnFault.RELOAD, Choice.LEAST_LOADED, "none")
 
 
@@ -58,6 +58,10 @@ BAD = {
     "negative": (json.dumps(GOOD | {"offload": {"after_bytes": -1}}), "offload.after_bytes"),
     "no number": (json.dumps(GOOD | {"offload": {"after_s": "soon"}}), "offload.after_s"),
     "no such policy": (json.dumps(GOOD | {"on_fault": "pray"}), "on_fault"),
+    "not a number either": (json.dumps(GOOD | {"age_s": float("nan")}), "age_s"),
+    "zero where it must be more": (json.dumps(GOOD | {"age_s": 0}), "age_s"),
+    "no such word": (json.dumps(GOOD | {"lacp": {"mode": "on"}}), "lacp.mode"),
+    "no number for a port": (json.dumps(GOOD | {"offload": {"services": {"http": {}}}}), "offload.services"),
     "wrong type": (json.dumps(GOOD | {"host": "host.sock"}), "host"),
 }
 

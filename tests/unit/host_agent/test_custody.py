@@ -47,7 +47,7 @@ class Case:
         self.team.engines |= {0, 1}
         self.loop, self.records, self.begun = Later(), PlainRecords(capacity), list[Plan]()
         parts: Any = (self.loop, self.records, self.team, None, {}, NoPaths())
-        self.custody = Custody(AgentConfig.model_validate(config), *parts)
+        self.custody = Custody(AgentConfig.of(config), *parts)
         monkeypatch.setattr(self.custody.moves, "start", lambda plan, done=None: self.begun.append(plan))
 
     def refuse(self, plan: Plan, code: str) -> None:

@@ -58,7 +58,7 @@ def a_watch(clock: Clock, folder: Path, inherited: tuple[int, ...] = (), *, rate
     config = {"control": str(folder / "agent.sock"), "pins": "", "host": {"socket": ""}, "offload": {}}
     config |= {"nics": [{"name": f"nic{n}", "bus": "", "socket": ""} for n in range(2)]}
     config |= {"lacp": {"mode": "active", "rate": rate}}
-    return Watch(AgentConfig.model_validate(config), clock, inherited, lambda: None)  # type: ignore[arg-type]
+    return Watch(AgentConfig.of(config), clock, inherited, lambda: None)  # type: ignore[arg-type]
 
 
 def test_a_timer_that_another_has_overtaken_sets_no_further_one(clock: Clock, tmp_path: Path) -> None:
