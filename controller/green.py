@@ -25,6 +25,7 @@ _UNUSED: dict[str, Any] = {
     "ryu.lib.packet.zebra": SimpleNamespace(ZebraMessage=None),
     "distutils.version": SimpleNamespace(LooseVersion=str),
 }
-sys.modules |= _UNUSED
+for _name, _stand_in in _UNUSED.items():
+    sys.modules.setdefault(_name, _stand_in).__dict__.update(vars(_stand_in))
 
 __all__ = ["eventlet", "green_socket"]

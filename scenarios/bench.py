@@ -1,39 +1,37 @@
 """The bench of one run: network, switch, controller, engines, agent, applications, clients; up and down.
 
 Runs inside the sandbox. Decides in which order things start, and what is awaited; independent things start
-together.
+together. How each process is started, `cast` knows.
 """
 
-import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from scenarios import configs, local, sockets
+from scenarios.cast import CONTROLLER, Cast, client_of
 from scenarios.drivers import switch_lacp
 from scenarios.events import Emitter, Event, Tail
-from scenarios.files import Files
 from scenarios.known import Known
 from scenarios.measure import connection_of
 from scenarios.ports import Ports
-from scenarios.processes import Children, RunError, Spawn
+from scenarios.processes import RunError
 from scenarios.references import topology_of
 from scenarios.schema import Scenario
 from topologies.model import Team
 from topologies.network import Network
 from topologies.sandbox import OpenVSwitch
 
-CONTROLLER = ("127.0.0.1", 6653)
 DEADLINE_S = 20.0
 """For each thing that is awaited while the bench comes up; all of it takes 1 to 2 s on a quiet machine."""
 POLL_S = 0.002
+AGENT_S = 3.0
+"""For an agent to ask the engines for its last records."""
 
 
 class Bench:
@@ -43,11 +41,9 @@ class Bench:
         """Starts nothing yet. `out` holds events.jsonl and logs/."""
         self.scenario, self.run_dir, self.out, self.emit = scenario, run_dir, out, emit
         self.topology = topology_of(scenario)
-        self._files = Files(run_dir, out)
         self.network = Network(self.topology, run_dir)
-        # Commands of a scenario find the programs of teambed's own environment, python first of all.
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-        self.children = Children(emit.fd, out / "logs", os.environ | {"PATH": path})
+        self.cast = Cast(scenario, self.network, run_dir, out, emit)
+        self.children = self.cast.children
         self.known = Known()
         self._tail = Tail(out / "events.jsonl")
         self._seen: set[tuple[str, str]] = set()
@@ -59,21 +55,21 @@ class Bench:
     def up(self) -> None:
         """Bring everything up; clients wait for `start_traffic`. Raises RunError, NetworkError and others."""
         self.emit("topology", **configs.described(self.topology))
-        here = partial(subprocess.Popen, stdin=subprocess.DEVNULL, start_new_session=True)
-        if not self.topology.bond:
-            self.children.start("bpf", _python("host_agent.bpf.build"), here, ends=True)
-        self.children.start("controller", _python("controller", "--config", self._controller_config()), here)
-        OpenVSwitch(self.run_dir).start()
-        self.network.start()
+        self.cast.start_controller()
+        self.cast.start_nursery()
+        with ThreadPoolExecutor() as beside:
+            open_vswitch = beside.submit(OpenVSwitch(self.run_dir).start)
+            self.network.start(open_vswitch.result)
         self.emit("network", **self.network.took_ms)
-        self._start_applications()
-        self._start_captures()
-        self._start_clients()
-        if not self.topology.bond:
-            self.await_(lambda: not self.children.running("bpf"), "the BPF programs to be built")
-            self._start_engines()
         self.await_event("controller", "listening")
         self.network.connect_controller(*CONTROLLER)
+        if not self.topology.bond:
+            self.cast.build()
+            self.await_(lambda: not self.children.running("bpf"), "the BPF programs to be built")
+            self.cast.start_engines()
+        self.cast.start_applications()
+        self.cast.start_captures()
+        self.cast.start_clients()
         if not self.topology.bond:
             self._bring_up_teams()
         self.await_(self.switches_ready, "all switches to have their flows")
@@ -89,13 +85,13 @@ class Bench:
         for link in self.scenario.captures:
             self.await_(partial(self._captures, link), f"the capture at {link} to begin")
         for name in self.scenario.traffic:
-            self.await_event(_client(name), "ready")
+            self.await_event(client_of(name), "ready")
         self._ports = Ports({nic.switch_port for nic in self.topology.nics})
 
     def _bring_up_teams(self) -> None:
-        for who in self._engines():
+        for who in self.cast.engines():
             self.await_event(who, "ready")
-        self._start_agents()
+        self.cast.start_agents()
         for team in self.topology.teams:
             self.await_event(configs.agent_name(team, self.topology), "ready")
         for nic in self.topology.nics:
@@ -118,74 +114,7 @@ class Bench:
     def _listens(self, app: str) -> bool:
         return int(app.rpartition(":")[2]) in sockets.listening(self.network.sockets(self.topology.server))
 
-    def _in(self, node: str) -> Spawn:
-        return partial(self.network.popen, node)
-
-    def _engines(self) -> list[str]:
-        hosts = [configs.engine_name(team, self.topology) for team in self.topology.teams]
-        return [*hosts, *(nic.name for nic in self.topology.nics)]
-
-    def _start_engines(self) -> None:
-        run_dir, topology = str(self.run_dir), self.topology
-        for team in topology.teams:
-            Path(configs.pins(team, topology, run_dir)).mkdir(exist_ok=True)
-            words = configs.host_engine(self.scenario, topology, team, run_dir)
-            argv = _python("host_agent.engine", *words)
-            self.children.start(configs.engine_name(team, topology), argv, self._in(topology.server))
-        for nic in topology.nics:
-            words = configs.nic_engine(self.scenario, topology, nic.name, run_dir)
-            self.children.start(nic.name, _python("host_agent.engine", *words), self._in(nic.name))
-
-    def _start_agents(self) -> None:
-        for team in self.topology.teams:
-            name = configs.agent_name(team, self.topology)
-            config = configs.agent(self.scenario, self.topology, team, str(self.run_dir))
-            argv = _python("host_agent.agent", "--config", self._write(name, config))
-            self.children.start(name, argv, self._in(self.topology.server))
-
-    def _start_applications(self) -> None:
-        apps = configs.applications(self.scenario, str(self.run_dir))
-        for name, service in self.scenario.services.items():
-            if service.app == "builtin":
-                argv = _python("scenarios.app", "--name", f"app-{name}", "--listen", apps[name])
-            elif service.command is not None:
-                run_dir, files = str(self.run_dir), str(self._files.of(name))
-                argv = ["sh", "-c", configs.application(self.scenario, self.topology, name, run_dir, files)]
-            else:
-                continue
-            self.children.start(f"app-{name}", argv, self._in(self.topology.server))
-
-    def _start_clients(self) -> None:
-        for name, traffic in self.scenario.traffic.items():
-            asked = configs.asked(self.scenario, name)
-            self.emit("traffic", traffic=name, client=traffic.client, service=traffic.service, **asked)
-            files = str(self._files.of(name)) if traffic.command is not None else ""
-            module, *words = configs.client(self.scenario, self.topology, name, _client(name), files)
-            self.children.start(_client(name), _python(module, *words), self._in(traffic.client), ends=True)
-
-    def _start_captures(self) -> None:
-        for name in self.scenario.captures:
-            folder = self.out / "captures"
-            folder.mkdir(exist_ok=True)
-            node, words = configs.capture(self.topology, name, str(folder))
-            self.children.start(f"capture-{name}", words, self._in(node))
-
-    def _controller_config(self) -> str:
-        listen = f"{CONTROLLER[0]}:{CONTROLLER[1]}"
-        config = configs.controller(self.scenario, self.topology, listen, str(self.controller))
-        return self._write("controller", config)
-
-    def _write(self, name: str, config: dict[str, Any]) -> str:
-        path = self.run_dir / f"{name}.json"
-        path.write_text(json.dumps(config, indent=1))
-        return str(path)
-
     # ------------------------------------------------------------------------------------------- watching
-
-    @property
-    def controller(self) -> Path:
-        """The controller's local socket."""
-        return self.run_dir / "controller.sock"
 
     def agent(self, team: Team | None = None) -> Path:
         """The local socket of a team's agent, the first one's by default."""
@@ -278,11 +207,11 @@ class Bench:
 
     def start_traffic(self, name: str) -> None:
         """Let one client connect."""
-        self.children.send(_client(name), signal.SIGUSR1)
+        self.children.send(client_of(name), signal.SIGUSR1)
 
     def traffic_again(self, name: str) -> None:
         """Let a client connect that has not begun yet, or has ended. Raises RunError."""
-        who = _client(name)
+        who = client_of(name)
         if (who, "begun") in self._seen:
             if self.children.running(who):
                 raise RunError(f"{name} is under way")
@@ -294,7 +223,7 @@ class Bench:
 
     def clients_run(self) -> bool:
         """Whether a client has not ended yet."""
-        return any(self.children.running(_client(name)) for name in self.scenario.traffic)
+        return any(self.children.running(client_of(name)) for name in self.scenario.traffic)
 
     def rehash(self, name: str, nic: str) -> None:
         """Make the switches send live connections by another member from now on. Raises LocalError."""
@@ -302,20 +231,20 @@ class Bench:
         for switch, port in self.topology.way_to(self.topology.nic(nic)):
             request: dict[str, object] = {"do": "move", "switch": switch, "lag": team.name, "port": port}
             for src, sport, dst, dport in self.known.connections.get(name, ()):
-                local.ask(self.controller, request | {"src": src, "sport": sport, "dst": dst, "dport": dport})
+                local.ask(self.cast.controller, request | {"src": src, "sport": sport, "dst": dst, "dport": dport})
 
     def set_switch(self, words: Mapping[str, Any]) -> None:
         """Other settings of every LAG from now on: hash, seed, rebalance. Raises LocalError."""
         for team in self.topology.teams:
             for switch in sorted({switch for nic in team.nics for switch, _ in self.topology.way_to(nic)}):
                 own = {"seed": configs.seed_at(self.topology, switch, words["seed"])} if "seed" in words else {}
-                local.ask(self.controller, {"do": "set", "switch": switch, "lag": team.name, **words, **own})
+                local.ask(self.cast.controller, {"do": "set", "switch": switch, "lag": team.name, **words, **own})
 
     def use_member(self, nic: str, use: bool) -> None:
         """Let the switch use this member of its LAG, or not. Raises LocalError."""
         one, team = self.topology.nic(nic), self.topology.team_of(nic)
         request = {"switch": one.switch, "lag": team.name, "port": one.port_no}
-        local.ask(self.controller, {"do": "take_back" if use else "take_out", **request})
+        local.ask(self.cast.controller, {"do": "take_back" if use else "take_out", **request})
 
     def command(self, verb: str, name: str, nic: str | None) -> None:
         """offload, reload or upload every connection of a traffic; a refusal is told as an event, and goes on."""
@@ -362,38 +291,28 @@ class Bench:
         self.look()
         self._seen -= {(switch.name, "switch_ready") for switch in self.topology.switches}
 
-    def start_flood(self, who: str, client: str, service: str, rate: float, seconds: float) -> None:
-        """SYNs from that client to that service. Raises RunError."""
-        words = configs.flood(self.scenario, self.topology, service)
-        argv = _python("scenarios.flood", "--name", who, *words, "--rate", str(rate), "--seconds", str(seconds))
-        self.children.start(who, argv, self._in(client), ends=True)
-
-    def start_command(self, who: str, node: str, command: str, *, may_fail: bool = False) -> None:
-        """A shell command inside a node, in the folder of the run's files; what it prints goes to its log.
-
-        Of one that may fail it goes to WHO.out in the run directory, and how it ended to WHO.status. Raises RunError.
-        """
-        words = configs.command(command, str(self._files.of()), str(self.run_dir / who) if may_fail else None)
-        self.children.start(who, words, self._in(node), ends=True)
+    def _end_agents(self) -> None:
+        """Until each has said its last words; while it ends, and its sockets with it, the engines can end too."""
+        left = {configs.agent_name(team, self.topology) for team in self.topology.teams}
+        left = {who for who in left if self.children.running(who)}
+        self._tail.read()
+        for who in left:
+            self.children.send(who, signal.SIGTERM)
+        deadline = time.monotonic() + AGENT_S
+        while left and time.monotonic() < deadline:
+            left -= {event["who"] for event in self._tail.read() if event["event"] == "counters"}
+            left = {who for who in left if self.children.running(who)}
+            time.sleep(POLL_S)
 
     def down(self) -> None:
         """End every process, the agent first: it asks the engines for its last records. Never raises.
 
         The network and its switch end with the sandbox.
         """
-        killed = self.children.stop([_client(name) for name in self.scenario.traffic], within_s=1.0)
-        agents = [configs.agent_name(team, self.topology) for team in self.topology.teams]
-        killed += self.children.stop(agents) + self.children.stop()
+        killed = self.children.stop([client_of(name) for name in self.scenario.traffic], within_s=1.0)
+        self._end_agents()
+        killed += self.children.stop()
         for who in killed:
             self.emit("killed", process=who, reason="it did not end within its time after SIGTERM")
         for log in self.run_dir.glob("*ovs/*.log"):
             shutil.copy(log, self.out / "logs" / (log.parent.name.removesuffix("ovs") + log.name))
-
-
-def _client(traffic: str) -> str:
-    """The name of the process that makes this traffic."""
-    return f"client-{traffic}"
-
-
-def _python(module: str, *words: str) -> Sequence[str]:
-    return [sys.executable, "-m", module, *words]

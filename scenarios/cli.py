@@ -14,7 +14,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scenarios import batch, catalogue, clean, demo, environment, events, language, launcher, up
+from scenarios import batch, catalogue, clean, demo, environment, events, launcher
 from scenarios.claim import RECORD, under_way
 from scenarios.console import Console
 from scenarios.load import LoadError, cases_of_file, load_file
@@ -193,6 +193,8 @@ def _clean(arguments: argparse.Namespace) -> int:
 
 
 def _up(arguments: argparse.Namespace) -> int:
+    from scenarios import up  # and with it Mininet
+
     job = _jobs(_files([arguments.scenario]), arguments.set, arguments.out)[0]
     if not _able():
         return CANNOT
@@ -285,6 +287,8 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 def _schema(_: argparse.Namespace) -> int:
+    from scenarios import language
+
     print(language.schema_text(), end="")
     return PASSED
 

@@ -147,7 +147,7 @@ class Deeds:
             case Kill():
                 self._kill(nic or step.process, step.after)
             case SynFlood():
-                bench.start_flood(f"step-{due.index + 1}", step.client, step.service, step.rate, step.time)
+                bench.cast.start_flood(f"step-{due.index + 1}", step.client, step.service, step.rate, step.time)
             case CheckRecords():
                 self._check(step.limit)
             case Run():
@@ -258,7 +258,7 @@ class Deeds:
 
     def _run(self, index: int, step: Run) -> None:
         who = f"step-{index + 1}"
-        self._bench.start_command(who, step.node, step.command, may_fail=step.name is not None)
+        self._bench.cast.start_command(who, step.node, step.command, may_fail=step.name is not None)
 
         def ended() -> bool:
             if self._bench.children.running(who):

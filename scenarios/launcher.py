@@ -3,6 +3,7 @@
 The judgement is made here, from events.jsonl alone, so a run whose sandbox was killed has its result too.
 """
 
+import importlib
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from scenarios import events, needs, verdict
+from scenarios import events, needs, title, verdict
 from scenarios.claim import claim
 from scenarios.load import Case, LoadError
 from scenarios.report import archive
@@ -101,19 +102,27 @@ class Run:
         self._asked, self._give_up = interruption.count, float("inf")
         self._sandbox = None if reason else self._launch()
         """None when it is skipped, for this machine cannot run it."""
+        importlib.import_module("scenarios.report.page")  # for the end, while the sandbox comes up
 
     def _launch(self) -> sandbox.Sandbox:
-        out = self.job.out
+        """The runner, as a fork of this process: to import all of it anew would take as long as half the bring-up."""
+        from scenarios import runner  # and with it Mininet: nobody else here needs it
+
+        out, keep = self.job.out, self.job.keep
         argv = [sys.executable, "-m", "scenarios.runner", "--scenario", str(out / "scenario.yaml"), "--out", str(out)]
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        env = os.environ | {events.ZERO: repr(self._zero), "PYTHONPATH": os.pathsep.join(paths)}
+        env = {events.ZERO: repr(self._zero), "PYTHONPATH": os.pathsep.join(paths)}
+
+        def inside() -> int:
+            title.call_it(argv)
+            os.environ.update(env)
+            return runner.main(out, keep)
+
         # In a session of its own: Ctrl-C comes to this process alone, which asks the runner to finish. Not so where it
         # may need the terminal.
-        alone = self.job.keep is None
-        argv += [] if alone else ["--keep", str(self.job.keep)]
         with (out / "logs" / "runner.log").open("ab") as log:
             return sandbox.launch(
-                argv, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=alone
+                argv, inside=inside, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=keep is None
             )
 
     def go_on(self, longest: float = LOOK_S) -> bool:

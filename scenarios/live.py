@@ -109,7 +109,9 @@ class Live:
         self._none(words, "lacp")
         bench = self._bench
         for switch in bench.topology.switches:
-            self._show([f"{switch.name}:", local.ask(bench.controller, {"do": "lacp", "switch": switch.name})["text"]])
+            self._show(
+                [f"{switch.name}:", local.ask(bench.cast.controller, {"do": "lacp", "switch": switch.name})["text"]]
+            )
         for team in bench.topology.teams:
             answer = local.ask(bench.agent(team), {"do": "lacp"})
             self._show([f"{team.name}:", str(answer.get("text") or answer)])
@@ -118,7 +120,7 @@ class Live:
         """groups: each switch's LAGs: policy, members, and how many of the hash's buckets lead to each"""
         self._none(words, "groups")
         for switch in self._bench.topology.switches:
-            lags = local.ask(self._bench.controller, {"do": "members", "switch": switch.name})["lags"]
+            lags = local.ask(self._bench.cast.controller, {"do": "members", "switch": switch.name})["lags"]
             nics = {nic.port_no: nic.name for nic in self._bench.topology.nics if nic.switch == switch.name}
             self._show(tables.groups(switch.name, lags, nics))
 

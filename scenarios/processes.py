@@ -12,9 +12,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
-Spawn = Callable[..., subprocess.Popen[Any]]
+
+class Process(Protocol):
+    """As subprocess.Popen."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, number: int, /) -> None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
+Spawn = Callable[..., Process]
 """As subprocess.Popen, with stdout=, stderr= and env=; `topologies` gives one that starts inside a node."""
 
 
@@ -27,7 +40,7 @@ class Child:
     """One process. `ends` says that it may end by itself, with status 0."""
 
     who: str
-    process: subprocess.Popen[Any]
+    process: Process
     log: Path
     ends: bool
     again: Callable[[], "Child"]

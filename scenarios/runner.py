@@ -1,15 +1,11 @@
 """Runs one scenario inside its sandbox: bring up, traffic and timeline, finish, stop.
 
-    python -m scenarios.runner --scenario FILE --out DIR       (started by `launcher`)
-
-Decides nothing about the verdict: everything that happens goes to events.jsonl. Exits 0 when it could write
-how the run ended, well or badly.
+`launcher` forks it. Decides nothing about the verdict: everything that happens goes to events.jsonl. Exits 0 when it
+could write how the run ended, well or badly.
 """
 
-import argparse
 import os
 import signal
-import sys
 import time
 import traceback
 from contextlib import suppress
@@ -61,20 +57,15 @@ def _reason(bench: Bench, error: Exception) -> str:
     return str(error)
 
 
-def main() -> int:
-    """Entry point."""
-    parser = argparse.ArgumentParser(prog="scenarios.runner")
-    parser.add_argument("--scenario", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--keep", choices=(keep.CLI, keep.PAUSE), help="what a person gets when it fails")
-    arguments = parser.parse_args()
-    events = os.open(arguments.out / "events.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+def main(out: Path, kept: str | None) -> int:
+    """The first process of a sandbox. kept: what a person gets when it fails, `keep.CLI` or `keep.PAUSE`."""
+    events = os.open(out / "events.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     emit = Emitter("runner", events)
     raise_descriptor_limit()
     bench: Bench | None = None
     try:
         sandbox.enter()
-        bench = Bench(load_file(arguments.scenario), sandbox.RUN_DIR, arguments.out, emit)
+        bench = Bench(load_file(out / "scenario.yaml"), sandbox.RUN_DIR, out, emit)
         run(bench)
     except (RunError, TimelineError, LocalError, NetworkError, SandboxError, TopologyError) as error:
         emit("error", reason=_reason(bench, error) if bench else str(error))
@@ -83,9 +74,9 @@ def main() -> int:
     except Exception as error:
         traceback.print_exc()
         emit("error", reason=f"teambed's own mistake, see logs/runner.log: {type(error).__name__}: {error}")
-    if bench and arguments.keep and (why := keep.reasons(bench.scenario, read(arguments.out / "events.jsonl"))):
+    if bench and kept and (why := keep.reasons(bench.scenario, read(out / "events.jsonl"))):
         with suppress(SystemExit, KeyboardInterrupt):
-            keep.keep(bench, arguments.keep, why)
+            keep.keep(bench, kept, why)
     # From here on it ends by itself, soon: no signal shall keep it from writing what it knows.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -94,7 +85,3 @@ def main() -> int:
         bench.down()
     emit("stopped")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

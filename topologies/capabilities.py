@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,12 +51,13 @@ def probe(names: Iterable[str] | None = None) -> list[Capability]:
     unknown = [name for name in wanted if name not in NAMES]
     if unknown:
         raise KeyError(f"no capability {unknown[0]!r}; there are {', '.join(NAMES)}")
-    found = []
-    for one in _PROBES:
-        if one.name in wanted:
-            ok, detail = one.ask()
-            found.append(Capability(one.name, one.required, ok, detail, "" if ok else one.remedy))
-    return found
+    probes = [one for one in _PROBES if one.name in wanted]
+    with ThreadPoolExecutor() as beside:  # most wait for a program
+        answers = beside.map(lambda one: one.ask(), probes)
+        return [
+            Capability(one.name, one.required, ok, detail, "" if ok else one.remedy)
+            for one, (ok, detail) in zip(probes, answers, strict=True)
+        ]
 
 
 def missing(needed: Iterable[str] | None = None) -> list[Capability]:

@@ -53,10 +53,10 @@ class Network(Links):
         self._pids: dict[str, int] = {}
         self._processes: list[subprocess.Popen[Any]] = []
 
-    def start(self) -> None:
+    def start(self, open_vswitch: Callable[[], None] = lambda: None) -> None:
         """Builds everything; on return all links are up and the switch has its ports, but no flows yet.
 
-        Raises NetworkError.
+        open_vswitch: returns when it runs; the nodes and links do not wait for it. Raises NetworkError.
         """
         if self._net is not None:
             raise NetworkError("the network is up already")
@@ -66,6 +66,7 @@ class Network(Links):
             self._timed("nodes", self._start_nodes)
             self._timed("links", self._make_links)
             self._timed("settings", self._set_up_nodes)
+            self._timed("open_vswitch", open_vswitch)
             self._timed("switch", self._start_switch)
             if self.topology.bond:
                 self._timed("team", partial(self._start_bond, self.topology.bond))
@@ -218,6 +219,8 @@ class Network(Links):
             numbers = {"port1": one.number, "port2": two.number}
             net.addLink(one.switch, two.switch, intfName1=one.device, intfName2=two.device, **numbers)
         net.build()
+        for node in (*net.hosts, *net.switches):
+            node.settle()
 
     def _make_links(self) -> None:
         run(["ip", "-batch", "-"], "making the links", stdin=settings.links(self.topology, self._pids))
@@ -267,14 +270,19 @@ class Network(Links):
 
     def inside(self, node: str) -> list[str]:
         """The words before a command that make it run in a node."""
+        pid = self.pid(node)
+        return [] if pid is None else ["mnexec", "-a", str(pid)]
+
+    def pid(self, node: str) -> int | None:
+        """A process that lives in a node's namespaces; None: the node is a switch, whose namespaces are ours."""
         if self._net is None:
             raise NetworkError("the network is not up")
         switches = [switch.name for switch in self.topology.switches]
         if node in switches:
-            return []
+            return None
         if node not in self._pids:
             raise NetworkError(f"no node {node!r}; there are {', '.join((*self._pids, *switches))}")
-        return ["mnexec", "-a", str(self._pids[node])]
+        return self._pids[node]
 
     def _timed(self, part: str, step: Callable[[], None]) -> None:
         began = time.monotonic()
@@ -282,7 +290,34 @@ class Network(Links):
         self.took_ms[part] = round((time.monotonic() - began) * 1000, 1)
 
 
-class _Node(Node):  # type: ignore[misc]
+class _Shell:
+    """A Mininet node whose shell starts beside those of all others: Mininet itself waits for each before the next."""
+
+    prompt = chr(127)
+    _asked: str | None = None
+    """What to say to the shell when it is there, as long as nobody has waited for it."""
+    _there = False
+
+    def read(self, size: int = 1024) -> Any:
+        """At first what Mininet waits for."""
+        return super().read(size) if self._there else self.prompt  # type: ignore[misc]
+
+    def cmd(self, *words: str, **options: Any) -> Any:
+        """At first it is put off."""
+        if self._there:
+            return super().cmd(*words, **options)  # type: ignore[misc]
+        self._asked = " ".join(words)
+        return ""
+
+    def settle(self) -> None:
+        """Waits for the shell; its namespaces are there then."""
+        self._there = True
+        while not self.read().endswith(self.prompt):
+            pass
+        self.cmd(self._asked)  # type: ignore[arg-type]
+
+
+class _Node(_Shell, Node):  # type: ignore[misc]
     """A Mininet node that leaves its settings to settings.py."""
 
     def config(self, **_params: object) -> dict[str, object]:
@@ -315,7 +350,7 @@ class _Link(Link):  # type: ignore[misc]
         pass
 
 
-class _Switch(OVSSwitch):  # type: ignore[misc]
+class _Switch(_Shell, OVSSwitch):  # type: ignore[misc]
     """A bridge of the sandbox's own Open vSwitch, made in one call, with errors that are told."""
 
     def __init__(self, name: str, bridge: Sequence[str], **params: object) -> None:

@@ -6,5 +6,7 @@ means all of setuptools, and from Python 3.12 on there is no other: that takes l
 
 import sys
 from types import SimpleNamespace
+from typing import Any
 
-sys.modules.setdefault("distutils.version", SimpleNamespace(StrictVersion=None))  # type: ignore[arg-type]
+_stand_in: Any = sys.modules.setdefault("distutils.version", SimpleNamespace())  # type: ignore[arg-type]
+_stand_in.__dict__.setdefault("StrictVersion", str)

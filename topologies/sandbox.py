@@ -1,6 +1,6 @@
 """The private world of one run: its namespaces, its file systems, its Open vSwitch.
 
-    caller ── unshare ── PID 1: init ── the run itself ── ovsdb-server, ovs-vswitchd, …
+    caller ── watcher ── PID 1: init ── the run itself ── ovsdb-server, ovs-vswitchd, …
               dies with    ends with      (argv of launch,
               the caller   the run         after enter)
 
@@ -20,12 +20,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from topologies import forks
+
 RUN_DIR = Path("/run/teambed")
 """Where a run keeps its sockets and data: on the private /run, so the same path serves every run."""
 OVS_SECONDS = 20.0
 """The longest that Open vSwitch may take to be ready; it takes about 0.1 s on a quiet machine."""
 
-_MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 4, 8
+_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 2, 4, 8, 1 << 14, 1 << 18  # linux/mount.h
+_CLONE_NEWNS, _CLONE_NEWPID, _CLONE_NEWNET = 0x00020000, 0x20000000, 0x40000000  # linux/sched.h
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 # A daemon that detaches returns when it is ready, or with an error: nothing to poll.
@@ -37,38 +40,85 @@ class SandboxError(Exception):
 
 
 class Sandbox(subprocess.Popen[bytes]):
-    """The `unshare` process around a run. kill() ends all at once; terminate() lets the run finish."""
+    """The process around a run. kill() ends all at once; terminate() lets the run finish."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """As Popen's, which looks every 50 ms when it has a timeout; this one hears of the end at once."""
+        if timeout and self.poll() is None:
+            ended = os.pidfd_open(self.pid)
+            select.select([ended], [], [], timeout)
+            os.close(ended)
+        return super().wait(timeout and 0.0)
 
     def terminate(self) -> None:
-        """Asks the run to finish (SIGTERM). unshare itself blocks that signal, so it goes to its child."""
+        """Asks the run to finish (SIGTERM). This process itself blocks that signal, so it goes to its child."""
         if self.poll() is None:
             for pid in _children(self.pid):
                 os.kill(pid, signal.SIGTERM)
 
 
 def launch(
-    argv: Sequence[str], *, env: Mapping[str, str] | None = None, pass_fds: Sequence[int] = (), **streams: Any
+    argv: Sequence[str],
+    *,
+    inside: Callable[[], int] | None = None,
+    env: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
+    **streams: Any,
 ) -> Sandbox:
     """Starts `argv` as the first process of new network, mount and PID namespaces; it shall call enter().
 
-    Whatever ends this process, kill -9 included, ends the whole sandbox. The kernel ties that to the calling
-    *thread*: call it from one that lives as long as the sandbox shall. streams: stdin, stdout, stderr as for
-    Popen. Raises SandboxError where `unshare` is missing.
+    inside: called there in place of executing argv, in a fork of this process, which has imported all that it needs;
+    gives the exit status. Whatever ends this process, kill -9 included, ends the whole sandbox. The kernel ties that to
+    the calling *thread*: call it from one that lives as long as the sandbox shall. streams: stdin, stdout, stderr as
+    for Popen. A machine that allows no namespaces is told of on stderr, with exit status 1.
     """
-    words = ["unshare", "--net", "--mount", "--propagation=private", "--pid", "--fork", "--mount-proc"]
-    words += ["--kill-child=SIGKILL", "--", *argv]
     caller = os.getpid()
 
-    def die_with_caller() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        # The caller may have died before the line above took effect.
-        if os.getppid() != caller:
+    def begin() -> None:
+        # Among them what Popen opens to hear of errors: it waits until that is closed, by an exec or by hand.
+        others = forks.descriptors() - {0, 1, 2, *pass_fds}
+        _die_with_parent(lambda: os.getppid() == caller)
+        try:
+            _new_namespaces()
+        except SandboxError as error:
+            os.write(2, f"{error}\n".encode())
             os._exit(1)
+        alive, held = os.pipe()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+        child = os.fork()
+        if child:
+            forks.close(others)
+            _, status = os.waitpid(child, 0)
+            code = os.waitstatus_to_exitcode(status)
+            os._exit(code if code >= 0 else 128 - code)
+        os.close(held)
+        # Its parent is in another namespace and cannot be asked for; it holds the other end of this pipe.
+        _die_with_parent(lambda: not select.select([alive], [], [], 0)[0])
+        os.close(alive)
+        _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if inside is not None:
+            forks.close(others)
+            forks.begin()
+            forks.end(inside)
 
-    try:
-        return Sandbox(words, env=env, pass_fds=pass_fds, preexec_fn=die_with_caller, **streams)
-    except FileNotFoundError:
-        raise SandboxError("the program 'unshare' (Debian package util-linux) is not installed") from None
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return Sandbox(argv, env=env, pass_fds=pass_fds, preexec_fn=begin, **streams)
+
+
+def _die_with_parent(lives: Callable[[], bool]) -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if not lives():  # it died before the line above took effect
+        os._exit(1)
+
+
+def _new_namespaces() -> None:
+    """For this process, and the PID namespace for its children. Raises SandboxError."""
+    if _libc.unshare(_CLONE_NEWNET | _CLONE_NEWNS | _CLONE_NEWPID) != 0:
+        why = os.strerror(ctypes.get_errno())
+        raise SandboxError(f"new namespaces: {why} (as root; a container needs --privileged)")
+    _mount("none", "/", "", _MS_REC | _MS_PRIVATE)
 
 
 def enter(run_dir: str | os.PathLike[str] = RUN_DIR) -> None:
@@ -172,7 +222,7 @@ class OpenVSwitch:
         """
         if self._inside is None:
             os.environ.update(self.env)
-        self.dir.mkdir(mode=0o755)
+        self.dir.mkdir(mode=0o755, parents=True)
         database, socket = str(self.dir / "conf.db"), str(self.dir / "db.sock")
         _run(["ovsdb-tool", "create", database, _schema()], "creating the switch's database", OVS_SECONDS)
         server = self.words("ovsdb-server", database, f"--remote=punix:{socket}", *_DETACH)

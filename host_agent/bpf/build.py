@@ -51,8 +51,12 @@ def build(names: Iterable[str] = PROGRAMS, folder: Path = SOURCES) -> str | None
     return None
 
 
-if __name__ == "__main__":
+def main() -> int:
     problem = build()
     if problem:
         print(f"BPF build: {problem}", file=sys.stderr)
-    sys.exit(1 if problem else 0)
+    return 1 if problem else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -16,7 +16,6 @@ from scenarios.load import load_file
 from scenarios.processes import last_words
 from scenarios.report import captures
 from scenarios.report.junit import Case, junit
-from scenarios.report.page import page
 from scenarios.schema import Scenario
 
 _FLAT = re.compile(r"\[\s+([^\[\]{}]*?)\s+\]")
@@ -57,6 +56,8 @@ def write(folder: Path, scenario: Scenario) -> Case:
         status = _told(record, "torn_down").get("status", "unknown")
         result["reason"] += f" (exit status {status}){last_words(folder / 'logs' / 'runner.log')}"
     result["digest"] = _told(record, "scenario").get("digest")
+    from scenarios.report.page import page  # and with it Jinja, which takes longer to import than the rest
+
     made, shown = _case(folder, scenario, result, record), page(result, record, scenario.about)
     captures.put_together(folder, record)
     _put(folder / "result.json", _dump(result))

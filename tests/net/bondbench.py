@@ -6,9 +6,7 @@ c1, c2 ── s1: OVS, standalone ── bond0 ═══ nic0 … nic2 ── se
 import json
 import os
 import re
-import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +21,17 @@ from topologies import sandbox
 class BondBench(Bench):
     def up_with(self, mode: str) -> None:
         """mode: of OVS's bond, balance-tcp or balance-slb."""
-        here = partial(subprocess.Popen, stdin=subprocess.DEVNULL, start_new_session=True)
-        self.children.start("bpf", [sys.executable, "-m", "host_agent.bpf.build"], here, ends=True)
+        self.cast.start_nursery()
         sandbox.OpenVSwitch(self.run_dir).start()
         self.network.start()
-        self._start_applications()
-        self._start_clients()
+        self.cast.build()
+        self.cast.start_applications()
+        self.cast.start_clients()
         self.await_(lambda: not self.children.running("bpf"), "the BPF programs to be built")
-        self._start_engines()
-        for who in self._engines():
+        self.cast.start_engines()
+        for who in self.cast.engines():
             self.await_event(who, "ready")
-        self._start_agents()
+        self.cast.start_agents()
         self.await_event("agent", "ready")
         # Behind the agent: OVS speaks when a bond is made, and then, unheard, every 30 seconds only.
         ports = [nic.switch_port for nic in self.topology.nics]

@@ -281,7 +281,7 @@ class Census:
         topology = self.topology
         left = [nic for nic in topology.nics if nic.name not in gone]
         for switch in topology.switches:
-            told = local.ask(self.bench.controller, {"do": "members", "switch": switch.name})["lags"]
+            told = local.ask(self.bench.cast.controller, {"do": "members", "switch": switch.name})["lags"]
             for team in topology.teams:
                 mine = [nic for nic in left if nic in team.nics]
                 wanted = {port for nic in mine for name, port in topology.way_to(nic) if name == switch.name}

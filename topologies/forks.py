@@ -1,0 +1,59 @@
+"""What a fork must do that takes the place of an executed program: begin as one, and end as one. Decides nothing.
+
+It spares the start of an interpreter and all imports, which is most of what a short process does.
+"""
+
+import atexit
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import NoReturn
+
+
+def begin() -> None:
+    """Nobody else's signal handlers, and streams that are this process's descriptors 0 to 2."""
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as every interpreter does
+    sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+
+
+def end(run: Callable[[], int | None]) -> NoReturn:
+    """Runs it to its end, which is the process's: as an interpreter would end, but with no way back into the caller."""
+    status: object = 1
+    try:
+        status = run()
+    except SystemExit as done:
+        status = done.code
+    except BaseException:
+        traceback.print_exc()
+    if isinstance(status, str):
+        print(status, file=sys.stderr)
+    with suppress(Exception):
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(status if isinstance(status, int) else 0 if status is None else 1)
+
+
+def descriptors() -> set[int]:
+    """All that are open."""
+    found = set()
+    for one in map(int, os.listdir("/proc/self/fd")):
+        with suppress(OSError):  # the one that the list was read by
+            os.fstat(one)
+            found.add(one)
+    return found
+
+
+def close(numbers: Iterable[int]) -> None:
+    """Those of them that are open."""
+    for one in numbers:
+        with suppress(OSError):
+            os.close(one)
