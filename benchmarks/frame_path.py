@@ -23,7 +23,7 @@ from benchmarks.harness import OURS, Figure, Report, Sample, Series, Target, alt
 from benchmarks.inside import call
 from benchmarks.load import load
 from host_agent import kernel
-from host_agent.ageing import LINGER, too_old
+from host_agent.ageing import since, too_old
 from host_agent.bpf import build
 from host_agent.connection import KEY
 from host_agent.decision import Record
@@ -203,8 +203,7 @@ class _Server(_Table):
         return 1000 * longest
 
     def _slices(self) -> Any:
-        since = self._now - int(min(AGE, LINGER) * 1e9)
-        return (too_old(some, {}, self._now, age=AGE) for some in self.records.quiet(since))
+        return (too_old(some, {}, self._now, age=AGE) for some in self.records.quiet(*since(self._now, AGE)))
 
 
 class _Nic(_Table):

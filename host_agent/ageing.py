@@ -59,6 +59,20 @@ def too_old(
     return Aged(tuple(remove), tuple(upload))
 
 
+def since(now: int, age: float, linger: float = LINGER) -> tuple[int, int]:
+    """For may_be_old(): the latest last frame that can be too old at `now`, and that of a closed connection, which may
+    be held by a NIC and then ages as any other."""
+    return now - int(age * 1e9), now - int(min(age, linger) * 1e9)
+
+
+def may_be_old(record: Record, since: int, closed_since: int) -> bool:
+    """Whether too_old() can want it, whatever the NICs say: their word only makes a record younger.
+
+    bpf/quiet.bpf.c asks the same in the kernel, so that the others are not copied out of it.
+    """
+    return record.stage is Stage.SETTLED and record.last_seen <= (closed_since if record.closing else since)
+
+
 def give_way(records: Iterable[tuple[Connection, Record]], room: int) -> tuple[Connection, ...]:
     """Up to `room` connections whose records go when the records are full: closed ones first, then half-open ones, for
     a flood must not drive out those that are alive, then those that were quiet the longest. Never one that is offloaded

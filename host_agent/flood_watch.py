@@ -35,7 +35,7 @@ class FloodWatch:
         known, self._known = self._known, self._new_ones()
         if self.floods.worth_a_look(self._known - known, _EVERY, time.monotonic()):
             now = time.monotonic_ns()
-            self._go_through(self._records.quiet(now), Count(), now)
+            self._go_through(self._records.quiet(now, now), Count(), now)
         else:
             self._loop.after(_EVERY, self._look)
 

@@ -61,6 +61,8 @@ def _load_libbpf() -> ctypes.CDLL:
         ("bpf_map_update_batch", number, (number, pointer, pointer, pointer, pointer)),
         ("bpf_map_delete_batch", number, (number, pointer, pointer, pointer)),
         ("bpf_prog_test_run_opts", number, (number, pointer)),
+        ("bpf_link_create", number, (number, number, number, pointer)),
+        ("bpf_iter_create", number, (number,)),
         ("bpf_tc_hook_create", number, (pointer,)),
         ("bpf_tc_attach", number, (pointer, pointer)),
         ("ring_buffer__new", pointer, (number, pointer, pointer, pointer)),
@@ -242,6 +244,15 @@ class _TestRun(ctypes.Structure):  # struct bpf_test_run_opts
     ]
 
 
+class _LinkOptions(ctypes.Structure):  # struct bpf_link_create_opts, as far as an iterator needs it
+    _fields_ = [
+        ("sz", ctypes.c_size_t),
+        ("flags", ctypes.c_uint32),
+        ("iter_info", ctypes.c_void_p),
+        ("iter_info_len", ctypes.c_uint32),
+    ]
+
+
 class _TcHook(ctypes.Structure):  # struct bpf_tc_hook
     _fields_ = [
         ("sz", ctypes.c_size_t),
@@ -262,6 +273,7 @@ class _TcOpts(ctypes.Structure):  # struct bpf_tc_opts
     ]
 
 
+_PIECE = 1 << 16  # the kernel gives half as much at once
 INGRESS, EGRESS = 1, 2  # enum bpf_tc_attach_point
 
 
@@ -282,6 +294,20 @@ class Program:
         replace = 1  # BPF_TC_F_REPLACE: an engine that was killed has left its programs behind
         options = _TcOpts(sz=ctypes.sizeof(_TcOpts), prog_fd=self.fd, flags=replace, handle=1, priority=1)
         _check(lib.bpf_tc_attach(ctypes.byref(hook), ctypes.byref(options)), f"{self.name} on {interface}")
+
+    def walk(self, a_map: Map) -> Iterator[bytes]:
+        """Of an iterator: runs it over every element, and gives what it writes, piece by piece; nothing at a pause."""
+        info = ctypes.c_uint32(a_map.fd)  # union bpf_iter_link_info
+        options = _LinkOptions(ctypes.sizeof(_LinkOptions), 0, ctypes.addressof(info), ctypes.sizeof(info))
+        trace_iter = 28  # enum bpf_attach_type
+        link = _check(_libbpf().bpf_link_create(self.fd, 0, trace_iter, ctypes.byref(options)), self.name)
+        try:
+            elements = _check(_libbpf().bpf_iter_create(link), self.name)
+        finally:
+            os.close(link)
+        with open(elements, "rb", buffering=0) as file:
+            while (written := file.read(_PIECE)) != b"":
+                yield written or b""
 
     def run(self, *, frame: bytes | None = None, context: bytes | None = None) -> tuple[int, bytes]:
         """BPF_PROG_TEST_RUN: once over a frame and/or a context. Gives the return value and the context afterwards."""

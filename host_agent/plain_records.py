@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from host_agent.ageing import may_be_old
 from host_agent.connection import Connection
 from host_agent.decision import Action, By, Frame, Outward, Record, Verdict, figure_4, from_host, into_host
 from host_agent.records import COUNTED, Assignment, RecordsFull, Report, ReportKind, Team, Threshold
@@ -43,8 +44,8 @@ class PlainRecords:
     def all(self) -> Iterator[tuple[Connection, Record]]:
         return iter(list(self._records.items()))
 
-    def quiet(self, since: int) -> Iterator[list[tuple[Connection, Record]]]:
-        yield [(c, r) for c, r in self._records.items() if r.last_seen <= since]
+    def quiet(self, since: int, closed_since: int) -> Iterator[list[tuple[Connection, Record]]]:
+        yield [(c, r) for c, r in self._records.items() if may_be_old(r, since, closed_since)]
 
     def tally(self) -> Iterator[Counter[tuple[int, bool]]]:
         yield Counter((record.nic, record.offloaded) for record in self._records.values())

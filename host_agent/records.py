@@ -13,12 +13,14 @@ import errno
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from host_agent import kernel
+from host_agent.bpf import build
 from host_agent.connection import KEY, Connection, from_key, key_of
 from host_agent.decision import Action, Block, By, Fins, Record, Stage
 
@@ -26,10 +28,10 @@ MAX_NICS = 16
 NEVER = 2**64 - 1
 
 _RECORD = struct.Struct("=IBBBBI6sBxIII10Q")
-_LAST_SEEN = 5  # of a record's words of eight bytes
 _FLAG = 4  # the offload flag's byte of a record, behind the NIC
-_SLICE = 8192
 _FEW = 1024
+_PIECES = 4  # that the kernel gives at once, to a slice: at most 900 records, of at most 32,768 looked at
+_ASKED = struct.Struct("=QQI4x")
 _TEAM = struct.Struct("=III16I16B16II4QI4x")
 _COUNTS = struct.Struct("=10Q")
 _SERVICE = struct.Struct("=QQI4x")
@@ -245,7 +247,7 @@ class RecordKeeper(Protocol):
     def team(self, value: Team) -> None: ...
     def get(self, connection: Connection) -> Record | None: ...
     def all(self) -> Iterator[tuple[Connection, Record]]: ...
-    def quiet(self, since: int) -> Iterator[list[tuple[Connection, Record]]]: ...
+    def quiet(self, since: int, closed_since: int) -> Iterator[list[tuple[Connection, Record]]]: ...
     def tally(self) -> Iterator[Counter[tuple[int, bool]]]: ...
     def put(self, connection: Connection, record: Record) -> None: ...
     def delete(self, connection: Connection) -> bool: ...
@@ -254,12 +256,18 @@ class RecordKeeper(Protocol):
     def counts(self, nic: int) -> dict[str, int]: ...
 
 
+def _load_quiet() -> tuple[kernel.Program, kernel.Map]:
+    loaded = kernel.BpfObject(build.path("quiet"))
+    return loaded.program("quiet"), loaded.map("asked", 4, _ASKED.size)
+
+
 class Records:
     """The maps of one team. `get`, `all`, `assign`, `delete` on connections; `team` and `counts` beside them."""
 
     def __init__(self, maps: dict[str, kernel.Map], assign: kernel.Program):
         self._maps = maps
         self._assign = assign
+        self._quiet: Future[tuple[kernel.Program, kernel.Map]] | None = None
 
     @classmethod
     def of_object(cls, loaded: kernel.BpfObject) -> Records:
@@ -291,18 +299,25 @@ class Records:
         for key, value in self._maps["records"].in_batches():
             yield from_key(key), unpack_record(value)
 
-    def quiet(self, since: int) -> Iterator[list[tuple[Connection, Record]]]:
-        """Those whose last frame came at `since` (CLOCK_MONOTONIC, ns) or before, a slice at a time.
-
-        A slice takes some milliseconds however many records there are. Only those that are given are taken apart.
-        """
-        for count, keys, values in self._maps["records"].batches(_SLICE):
-            last_seen = memoryview(values).cast("Q")[_LAST_SEEN :: _RECORD.size // 8][:count].tolist()
-            old = [n for n, seen in enumerate(last_seen) if seen <= since]
-            yield [
-                (from_key(keys[n * KEY.size : (n + 1) * KEY.size]), unpack_record(values, n * _RECORD.size))
-                for n in old
-            ]
+    def quiet(self, since: int, closed_since: int) -> Iterator[list[tuple[Connection, Record]]]:
+        """Those of ageing.py's may_be_old(), a slice at a time. The kernel goes through all of them and gives out only
+        these; a slice takes some milliseconds however many there are."""
+        if self._quiet is None:  # beside us, for libbpf reads all types of the kernel to load it, which takes 50 ms
+            with_one_thread = ThreadPoolExecutor(1)
+            self._quiet = with_one_thread.submit(_load_quiet)
+            with_one_thread.shutdown(wait=False)
+        while not self._quiet.done():
+            yield []
+        program, asked = self._quiet.result()
+        asked.put(_ZERO, _ASKED.pack(since, closed_since, 0))
+        found: list[tuple[Connection, Record]] = []
+        for number, piece in enumerate(program.walk(self._maps["records"]), 1):
+            for at in range(0, len(piece), KEY.size + _RECORD.size):
+                found.append((from_key(piece[at : at + KEY.size]), unpack_record(piece, at + KEY.size)))
+            if number % _PIECES == 0:
+                yield found
+                found = []
+        yield found
 
     def tally(self) -> Iterator[Counter[tuple[int, bool]]]:
         """How many records there are by NIC and offload flag, a slice at a time; none of them is taken apart."""

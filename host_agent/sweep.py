@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from host_agent.ageing import LINGER, Aged, too_old
+from host_agent.ageing import Aged, since, too_old
 from host_agent.connection import Connection
 from host_agent.decision import Record
 from host_agent.loop import Loop
@@ -46,9 +46,7 @@ class Sweep:
         told = (each for answer in answers.values() for each in answer["connections"])
         active = {Connection(*each["connection"]): each["last_seen"] for each in told if "last_seen" in each}
         now = time.monotonic_ns()
-        # What was heard of later than this is too old by no rule; a NIC's word only makes a record younger.
-        slices = self._records.quiet(now - int(min(self._age, LINGER) * 1e9))
-        self._decide_on(slices, active, now)
+        self._decide_on(self._records.quiet(*since(now, self._age)), active, now)
 
     def _decide_on(self, slices: Slices, active: Mapping[Connection, int], now: int) -> None:
         """A slice a turn: with a million records the agent would hear of no fault for a second."""

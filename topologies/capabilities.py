@@ -145,6 +145,11 @@ def _bpf() -> _Answer:
     return True, "the bpf system call works"
 
 
+def _btf() -> _Answer:
+    there = Path("/sys/kernel/btf/vmlinux").exists()
+    return there, "the kernel describes its types" if there else "no /sys/kernel/btf/vmlinux"
+
+
 def _file_system(name: str) -> _Answer:
     kinds = Path("/proc/filesystems").read_text().split()
     return name in kinds, "known to the kernel" if name in kinds else f"the kernel has no {name} file system"
@@ -193,6 +198,7 @@ _PROBES = (
     _Probe("htb", _shaping, "a kernel with CONFIG_NET_SCH_HTB (modprobe sch_htb)"),
     _Probe("clsact", _clsact, "a kernel with CONFIG_NET_SCH_INGRESS (modprobe sch_ingress)"),
     _Probe("bpf", _bpf, "a kernel with CONFIG_BPF_SYSCALL; in a container: docker run --privileged …"),
+    _Probe("btf", _btf, "a kernel of 5.9 or later with CONFIG_DEBUG_INFO_BTF"),
     _Probe("bpffs", lambda: _file_system("bpf"), "a kernel with CONFIG_BPF_SYSCALL"),
     _Probe("tcp_repair", _tcp_repair, "as root; a kernel with CONFIG_CHECKPOINT_RESTORE"),
     _Probe("bpf_objects", _bpf_objects, "run ./teambed doctor once as root: it builds them"),

@@ -15,11 +15,11 @@ from pathlib import Path
 
 SOURCES = Path(__file__).resolve().parent
 OBJECTS = SOURCES.parents[1] / ".build"
-PROGRAMS = ("nic", "team")
+PROGRAMS = ("nic", "team", "quiet")
 
 
 def path(name: str) -> Path:
-    """The object of one program file, `nic` or `team`."""
+    """The object of one program file, `nic`, `team` or `quiet`."""
     return OBJECTS / f"{name}.bpf.o"
 
 

@@ -163,13 +163,22 @@ def test_all_records_come_in_batches(path: FramePath, number: int) -> None:
 
 @pytest.mark.parametrize("number", [0, 1, 20000])
 def test_the_quiet_ones_come_in_slices(path: FramePath, number: int) -> None:
+    """The kernel asks of each record what ageing.py's may_be_old() asks."""
     path.clear(Team())
-    every = {V6._replace(sport=n % 60000): Record(n % 16, last_seen=n, packets=n) for n in range(number)}
-    for connection, record in every.items():
-        path.records.put(connection, record)
-    slices = list(path.records.quiet(500))
-    assert dict(one for some in slices for one in some) == {c: r for c, r in every.items() if r.last_seen <= 500}
-    assert len(slices) > 1 or number <= 8192
+    kinds = [(stage, on, closing) for stage in Stage for on in (False, True) for closing in (False, True)]
+    plain = PlainRecords(20000)
+    for n in range(number):
+        stage, on, closing = kinds[n % len(kinds)]
+        record = Record(n % 16, on, stage, closing=closing, last_seen=n % 1009, packets=n)
+        for records in (path.records, plain):
+            records.put(V6._replace(sport=n), record)
+    list(path.records.quiet(0, 0))  # it is loaded then
+    for since in ((500, 300), (100, 2**63), (0, 0), (2**63, 2**63)):
+        slices = list(path.records.quiet(*since))
+        (wanted,) = plain.quiet(*since)
+        assert dict(one for some in slices for one in some) == dict(wanted)
+        assert sum(map(len, slices)) == len(wanted)
+        assert max(map(len, slices)) <= 900
     path.clear(Team())
 
 

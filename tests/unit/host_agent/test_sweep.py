@@ -30,11 +30,8 @@ class Timers:
 class Sliced(PlainRecords):
     """Two at a time."""
 
-    asked: int
-
-    def quiet(self, since: int) -> Iterator[list[tuple[Connection, Record]]]:
-        self.asked = since
-        (every,) = super().quiet(since)
+    def quiet(self, since: int, closed_since: int) -> Iterator[list[tuple[Connection, Record]]]:
+        (every,) = super().quiet(since, closed_since)
         return iter([every[n : n + 2] for n in range(0, len(every), 2)])
 
 

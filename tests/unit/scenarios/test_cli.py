@@ -85,7 +85,7 @@ def test_only_what_is_missing_or_of_other_words_runs_again(capsys, monkeypatch):
     monkeypatch.setattr(cli, "_able", lambda: [True])
     monkeypatch.setattr(cli.environment, "describe", lambda _: {})
     monkeypatch.setattr(cli.batch, "Batch", Batch)
-    monkeypatch.setattr(cli.archive, "write_junit", lambda *_: None)
+    monkeypatch.setattr("scenarios.report.archive.write_junit", lambda *_: None)
     for name, verdict in {"done": "pass", "failed": "fail", "broke_off": "error", "changed": "pass"}.items():
         text = GOOD.replace("failover", name)
         Path(f"{name}.yaml").write_text(text)

@@ -41,7 +41,7 @@ class Bench:
         self.scenario = load(TEXT.replace("STEPS", steps), "s.yaml")
         self.topology = topology_of(self.scenario)
         self.notes: list[str] = []
-        self.network = self.children = Notes(self.notes)
+        self.network = self.children = self.cast = Notes(self.notes)
         one = ("10.0.0.11", 4, "10.0.0.1", 8080)
         self.known = Known({"t": [one]}, {one})
         self.asked = self.looked = 0
