@@ -56,7 +56,6 @@ def _load_libbpf() -> ctypes.CDLL:
         ("bpf_map_lookup_elem", number, (number, pointer, pointer)),
         ("bpf_map_update_elem", number, (number, pointer, pointer, ctypes.c_uint64)),
         ("bpf_map_delete_elem", number, (number, pointer)),
-        ("bpf_map_get_next_key", number, (number, pointer, pointer)),
         ("bpf_map_lookup_batch", number, (number, pointer, pointer, pointer, pointer, pointer, pointer)),
         ("bpf_map_update_batch", number, (number, pointer, pointer, pointer, pointer)),
         ("bpf_map_delete_batch", number, (number, pointer, pointer, pointer)),
@@ -135,24 +134,6 @@ class Map:
             return False
         _check(result, "map delete")
         return True
-
-    def keys(self) -> list[bytes]:
-        """All keys. A key deleted meanwhile makes the kernel start over, so each is taken once."""
-        seen: dict[bytes, None] = {}
-        key = ctypes.create_string_buffer(self._key_size)
-        result = self._lib.bpf_map_get_next_key(self.fd, None, key)
-        while result == 0:
-            if key.raw in seen:
-                break
-            seen[key.raw] = None
-            result = self._lib.bpf_map_get_next_key(self.fd, key.raw, key)
-        return list(seen)
-
-    def items(self) -> Iterator[tuple[bytes, bytes]]:
-        for key in self.keys():
-            value = self.get(key)
-            if value is not None:
-                yield key, value
 
     def batches(self, size: int = 4096) -> Iterator[tuple[int, bytes, bytes]]:
         """All elements of a hash map, up to about `size` by one system call: how many, their keys, and their values.
