@@ -18,10 +18,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from host_agent import kernel, repair, rtnetlink, verbs
+from host_agent import kernel, rtnetlink, verbs
 from host_agent.connection import Connection, key_of
 from host_agent.emit import emit
-from host_agent.holding import Holding
+from host_agent.holding import Holding, Saved
 from host_agent.limits import FEATURES, Limits, Refused
 from host_agent.listener import Listener, Service
 from host_agent.loop import EDGE, Loop, Precedence
@@ -195,30 +195,23 @@ class Engine:
 
     def _save(self, fields: dict[str, Any]) -> None:
         wanted = _wanted(fields)
-        saved: list[dict[str, Any]] = []
+        saved: list[Saved] = []
         refused: list[dict[str, Any]] = []
-        channels: list[int] = []
-        end = 0
+        for at, each in enumerate(self._holding.save(wanted)):
+            if isinstance(each, Saved):
+                saved.append(each)
+            else:
+                refused.append({"at": at, "error": str(each), "reason": each.reason})
         try:
-            contexts = verbs.memory()
+            contexts = verbs.memory(b"".join(one.context for one in saved))
         except OSError as error:
+            for one in saved:
+                self._holding.thaw(one.connection)
             self._reply(fields, error=f"memory: {error.strerror}", reason="kernel")
             return
         try:
-            for at, (connection, each) in enumerate(zip(wanted, self._holding.save(wanted), strict=True)):
-                if isinstance(each, repair.CannotMove):
-                    refused.append({"at": at, "error": str(each), "reason": each.reason})
-                    continue
-                try:
-                    verbs.write(contexts, each.context, end)
-                except OSError as error:
-                    refused.append({"at": at, "error": f"memory: {error.strerror}", "reason": "kernel"})
-                    self._holding.thaw(connection)
-                    continue
-                saved.append({"size": len(each.context), **each.facts})
-                channels.append(each.channel)
-                end += len(each.context)
-            self._reply(fields, channels, contexts, saved=saved, refused=refused)
+            told = [{"size": len(one.context), **one.facts} for one in saved]
+            self._reply(fields, [one.channel for one in saved], contexts, saved=told, refused=refused)
         finally:
             os.close(contexts)
 

@@ -52,7 +52,7 @@ class Hold:
         released: dict[Connection, int] = {}
         while waiting:
             self.sort()
-            ready = waiting.keys() & self._queues.keys()
+            ready = [key for key in waiting if key in self._queues]
             if not ready:
                 break
             for key in ready:

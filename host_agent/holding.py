@@ -53,6 +53,7 @@ class NotHere(repair.CannotMove):
 class Saved:
     """One frozen connection: what is told of it, its packed context, and its channel, which stays its own."""
 
+    connection: Connection
     facts: dict[str, Any]
     context: bytes
     channel: int
@@ -215,9 +216,9 @@ class Holding:
         self, live: dict[Connection, Held], next_hops: Mapping[Connection, bytes | None]
     ) -> dict[Connection, repair.CannotMove]:
         """Those that will not be."""
-        for connection, held in live.items():
-            held.next_hop = self._steering.next_hop(connection) or next_hops[connection] or held.next_hop
-        self._steering.leaving(list(live))
+        learned = self._steering.leaving(list(live))
+        for (connection, held), mac in zip(live.items(), learned, strict=True):
+            held.next_hop = mac or next_hops[connection] or held.next_hop
         refused = {}
         for connection, held in live.items():
             try:
@@ -254,7 +255,7 @@ class Holding:
                 **{"snd_wnd": w.snd_wnd, "rcv_wnd": w.rcv_wnd},
             },
         }
-        return Saved(facts, context.pack(), held.channel.fileno())
+        return Saved(held.connection, facts, context.pack(), held.channel.fileno())
 
     def _join(self, some: Sequence[Held]) -> None:
         for held in some:
@@ -351,7 +352,8 @@ class Holding:
         held.first = context.rcv_nxt - context.state.fin_in - len(context.received)
         held.relay.outward.done = context.app_ended
         held.relay.inward.done = context.peer_ended
-        self._pump(held)
+        if held.relay.done:  # nobody else would tell the steering before the last segment comes
+            self._pump(held)
         return None
 
     def _resumed(self, context: Context, *, resend: bool, probe: bool) -> socket.socket:

@@ -5,6 +5,7 @@ Decides: in which order handlers run, and when a process may go before others. N
 
 from __future__ import annotations
 
+import gc
 import heapq
 import itertools
 import os
@@ -50,6 +51,8 @@ class Loop:
         signal.set_wakeup_fd(writer)
         signal.signal(signal.SIGTERM, lambda *_: self._stop())
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the runner's to handle
+        # What was imported stays: looking for garbage in it, at every move of many connections, would take long.
+        gc.freeze()
         may_wait = True
         while self._running:
             events = self._epoll.poll(self._until_next() if may_wait else 0)

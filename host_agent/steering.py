@@ -57,7 +57,7 @@ class Steer(IntFlag):
 
 
 class Steering(Protocol):
-    def leaving(self, connections: Sequence[Connection]) -> None: ...
+    def leaving(self, connections: Sequence[Connection]) -> Sequence[bytes | None]: ...
     def left(self, connections: Sequence[Connection]) -> None: ...
     def joining(self, next_hops: Mapping[Connection, bytes]) -> None: ...
     def joined(self, connections: Sequence[Connection]) -> None: ...
@@ -104,17 +104,24 @@ class NicSteering:
         loaded.program("wire_in").attach(wire, kernel.INGRESS)
         loaded.program("bus_in").attach(bus, kernel.INGRESS)
 
-    def _set(self, connections: Iterable[Connection], doors: int, keep: int = 0) -> None:
-        """Opens these doors, of those that are open now only `keep` stay so; all by one system call."""
-        changed = []
-        for key in map(key_of, connections):
-            old = self._offloads.get(key)
-            if old is not None:
-                changed.append((key, _DOORS.pack(_DOORS.unpack_from(old)[0] & keep | doors) + old[_DOORS.size :]))
-        self._offloads.put_many(changed)
+    def _set(self, connections: Iterable[Connection], doors: int, keep: int = 0) -> list[bytes | None]:
+        """Opens these doors, of those that are open now only `keep` stay so; all by one system call. Their entries as
+        they were."""
+        keys = [key_of(connection) for connection in connections]
+        before = [self._offloads.get(key) for key in keys]
+        self._offloads.put_many(
+            [
+                (key, _DOORS.pack(_DOORS.unpack_from(old)[0] & keep | doors) + old[_DOORS.size :])
+                for key, old in zip(keys, before, strict=True)
+                if old is not None
+            ]
+        )
+        return before
 
-    def leaving(self, connections: Sequence[Connection]) -> None:
-        self._set(connections, Steer.OUT)
+    def leaving(self, connections: Sequence[Connection]) -> Sequence[bytes | None]:
+        """Gives the next hops that they were learned to have."""
+        before = self._set(connections, Steer.OUT)
+        return [None if entry is None else entry[_DOORS.size : _DOORS.size + 6] for entry in before]
 
     def left(self, connections: Sequence[Connection]) -> None:
         self._offloads.delete_many([key_of(connection) for connection in connections])
@@ -198,8 +205,8 @@ class HostSteering:
             loaded.program("bus_in").attach(bus, kernel.INGRESS)
         self._records.pin(pins)  # last: what is pinned is in its place
 
-    def leaving(self, connections: Sequence[Connection]) -> None:
-        pass  # the agent has set the stage to HELD: frames queue, the host still speaks
+    def leaving(self, connections: Sequence[Connection]) -> Sequence[bytes | None]:
+        return [None] * len(connections)  # the agent has set the stage to HELD: frames queue, the host still speaks
 
     def left(self, connections: Sequence[Connection]) -> None:
         records = ((one, self._records.get(one)) for one in connections)

@@ -305,7 +305,7 @@ def shift(world: World, *, snd: int, rcv: int) -> None:
         repair.resume(world.peer, theirs, probe=False)
     channel = os.dup(world.held().channel.fileno())
     world.engines["host"].discard([world.connection])
-    assert world.restore("host", Saved({}, _shifted(ours, snd, rcv).pack(), channel)) is None
+    assert world.restore("host", Saved(world.connection, {}, _shifted(ours, snd, rcv).pack(), channel)) is None
     os.close(channel)
 
 

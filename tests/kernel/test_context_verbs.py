@@ -12,8 +12,10 @@ import pytest
 
 import host_agent.engine
 from host_agent import verbs
+from host_agent.connection import Connection
 from host_agent.context import Context
 from host_agent.engine import Engine
+from host_agent.holding import Saved
 from host_agent.limits import Limits
 from host_agent.verbs import VERSION, Link, Message, PeerGone
 from tests.kernel.moves import both_send, finish
@@ -181,6 +183,70 @@ def test_a_refusal_costs_nothing(talk: Conversation, world: World) -> None:
     answer.close()
     world.engines["host"].thaw(connection)
     finish(world)
+
+
+@pytest.fixture
+def three(world: World) -> Iterator[list[Connection]]:
+    """Connections at the host, the last of which the world's ends use."""
+    kept, names = [], []
+    for seed in (1, 3, 5):
+        names.append(world.connect(socket.AF_INET, seed=seed))
+        kept.append((world.app, world.peer))
+    yield names
+    for engine in world.engines.values():
+        for name in names[:-1]:
+            engine.invalidate(name)
+    for sockets in kept[:-1]:
+        for s in sockets:
+            s.close()
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_there_is_room_for_some_of_a_batch(
+    talk: Conversation, world: World, three: list[Connection], last: bool
+) -> None:
+    """They live at the NIC, the other one thaws; both go on."""
+    order = three if last else three[::-1]
+    saved = [one for one in world.engines["host"].save(dict.fromkeys(order, MAC)) if isinstance(one, Saved)]
+    contexts, channels = [one.context for one in saved], [one.channel for one in saved]
+    (refused,) = talk.ask("restore", contexts, channels, resend=False, probe=False).fields["refused"]
+    assert (refused["at"], refused["reason"]) == (2, "full")
+    host = world.engines["host"]
+    host.discard(order[:2])
+    host.thaw(order[2])
+    talk.tell("release", connections=order[:2])
+    here = talk.ask("query").fields["connections"]
+    assert [(tuple(one["connection"]), one["state"]) for one in here] == [(tuple(one), "live") for one in order[:2]]
+    assert [one["connection"] for one in host.upkeep.describe()] == [order[2]]
+    world.owner = "host" if last else "nic0"
+    both_send(world, 100_000)
+    world.step()
+    talk.link.close()
+    finish_there(world)
+
+
+def test_an_agent_that_dies_in_the_middle_of_a_batch(talk: Conversation, world: World, three: list[Connection]) -> None:
+    """All of it is frozen in the old engine, and thaws, whatever had become of the contexts."""
+    saved = [one for one in world.engines["host"].save(dict.fromkeys(three[1:], MAC)) if isinstance(one, Saved)]
+    contexts, channels = [one.context for one in saved], [one.channel for one in saved]
+    assert talk.ask("restore", contexts, channels, resend=False, probe=False).fields["refused"] == []
+    world.engines["host"].discard(three[1:])
+    talk.tell("release", connections=three[1:])
+    world.owner = "nic0"
+    answer = talk.ask("save", connections=three)
+    ((refused,), names) = answer.fields["refused"], [one["state"] for one in answer.fields["saved"]]
+    assert (refused["at"], refused["reason"], names) == (0, "absent", ["ESTABLISHED"] * 2)
+    answer.close()
+    talk.link.close()
+    world.settle()
+    talk.connect()
+    assert [one["state"] for one in talk.ask("query").fields["connections"]] == ["frozen"] * 2
+    (refused,) = talk.ask("thaw", connections=three).fields["refused"]
+    assert (refused["at"], refused["reason"]) == (0, "context")
+    both_send(world, 100_000)
+    world.step()
+    talk.link.close()
+    finish_there(world)
 
 
 @pytest.mark.parametrize("version", [VERSION - 1, VERSION + 1, None, "2"])

@@ -84,8 +84,9 @@ class Doors:
         self.speaks: set[Connection] = set()
         self.log: list[str] = []
 
-    def leaving(self, connections: Sequence[Connection]) -> None:
+    def leaving(self, connections: Sequence[Connection]) -> Sequence[None]:
         self.log += ["leaving"] * len(connections)
+        return [None] * len(connections)
 
     def left(self, connections: Sequence[Connection]) -> None:
         self.log += ["left"] * len(connections)
