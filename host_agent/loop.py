@@ -76,7 +76,8 @@ class Loop:
 class Precedence:
     """Lets this process run before all ordinary ones (real-time class, round robin), if it is allowed to.
 
-    Not while it is given orders, nor for _QUIET behind the last: whoever gives many would be interrupted at each.
+    Not while it is given orders, nor for _QUIET behind the last: whoever gives many would be interrupted at each. One
+    that was started in another class stays there.
     """
 
     _QUIET = 0.05  # seconds
@@ -90,6 +91,8 @@ class Precedence:
         rest = self._ordered_at + self._QUIET - time.monotonic()
         if rest > 0:
             self._loop.after(rest, self.take)
+            return
+        if os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK != os.SCHED_OTHER:
             return
         with suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))

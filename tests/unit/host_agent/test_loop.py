@@ -13,11 +13,12 @@ AHEAD, ORDINARY = os.SCHED_RR, os.SCHED_OTHER
 class Machine(Loop):
     """Its clock stands still; `classes` is what the scheduler was asked for."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, allowed: bool = True):
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, allowed: bool = True, started: int = ORDINARY):
         self.now, self.classes, self.waiting = 100.0, list[int](), list[tuple[float, Callable[[], None]]]()
         self._allowed = allowed
         monkeypatch.setattr("host_agent.loop.time.monotonic", lambda: self.now)
         monkeypatch.setattr("host_agent.loop.os.sched_setscheduler", self._schedule)
+        monkeypatch.setattr("host_agent.loop.os.sched_getscheduler", lambda _process: [started, *self.classes][-1])
 
     def _schedule(self, process: int, policy: int, _param: object) -> None:
         assert process == 0
@@ -63,4 +64,13 @@ def test_who_is_not_allowed_to_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -
 def test_who_never_took_it_has_nothing_to_give_back(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = Machine(monkeypatch)
     Precedence(machine).stand_back()
+    assert (machine.classes, machine.waiting) == ([], [])
+
+
+@pytest.mark.parametrize("started", [os.SCHED_RR, os.SCHED_FIFO, os.SCHED_IDLE])
+def test_who_was_started_in_another_class_stays_there(started: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(monkeypatch, started=started)
+    one = Precedence(machine)
+    one.take()
+    one.stand_back()
     assert (machine.classes, machine.waiting) == ([], [])
