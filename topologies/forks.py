@@ -8,13 +8,16 @@ import os
 import signal
 import sys
 import traceback
+import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NoReturn
 
 
 def begin() -> None:
-    """Nobody else's signal handlers, and streams that are this process's descriptors 0 to 2."""
+    """Nobody else's signal handlers, streams that are this process's descriptors 0 to 2, and nothing to do at the end that
+    is another's: whoever forked it may have a temporary folder, which is to go when that one ends."""
+    weakref.finalize._registry.clear()  # type: ignore[attr-defined]
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
