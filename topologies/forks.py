@@ -15,8 +15,8 @@ from typing import NoReturn
 
 
 def begin() -> None:
-    """Nobody else's signal handlers, streams that are this process's descriptors 0 to 2, and nothing to do at the end that
-    is another's: whoever forked it may have a temporary folder, which is to go when that one ends."""
+    """Nobody else's signal handlers, and streams that are this process's descriptors 0 to 2. Nothing is to be done at the
+    end that is another's: whoever forked it may have a temporary folder, which is to go when that one ends."""
     weakref.finalize._registry.clear()  # type: ignore[attr-defined]
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
