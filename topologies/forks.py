@@ -15,8 +15,10 @@ from typing import NoReturn
 
 
 def begin() -> None:
-    """Nobody else's signal handlers, and streams that are this process's descriptors 0 to 2. Nothing is to be done at the
-    end that is another's: whoever forked it may have a temporary folder, which is to go when that one ends."""
+    """Nobody else's signal handlers, and streams that are this process's descriptors 0 to 2.
+
+    Nor does it do at its end what is another's: whoever forked it may have a temporary folder that goes with that one.
+    """
     weakref.finalize._registry.clear()  # type: ignore[attr-defined]
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
