@@ -36,7 +36,7 @@ _WORDS_OF_OURS = {
     "command": (),
 }
 """Measurements that only our agent, engines and frame path can tell of, by what they are of."""
-_EACH_OF_OURS = ("moves", "reloads")
+_EACH_OF_OURS = ("moves", "reloads", "offloaded_share")
 _CONDITIONS_OF_OURS = ("offloaded", "uploaded", "moved", "reloaded", *conditions.OF_NIC)
 
 
