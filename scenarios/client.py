@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -23,9 +24,9 @@ from typing import Any
 from scenarios.counts import said
 from scenarios.driver import Driver
 from scenarios.events import Emitter
-from scenarios.resets import Address, ResetCounter, pair
+from scenarios.resets import Address, Pair, ResetCounter, pair
 from scenarios.sizes import draw
-from scenarios.tally import PORTS, TOGETHER_S, Each, Ends, Progress
+from scenarios.tally import PORTS, TOGETHER_S, TOLD_RESETS, Each, Ends, Progress
 from scenarios.transfer import Order, Transfer, errno_name
 
 LINGER_S = 0.2
@@ -47,7 +48,7 @@ class Client:
         self._said: dict[str, list[int | None]] = {key: [] for key in COUNTS}
         self._left: int = arguments.count
         self._new: list[tuple[Address, Address]] = []
-        self._pairs: set[Any] = set()
+        self._ports: dict[Pair, int] = {}
         self._deadline = time.monotonic() + arguments.limit
 
     def run(self) -> None:
@@ -68,10 +69,16 @@ class Client:
         self._each.tell()
         sums = {key: None if None in found else sum(filter(None, found)) for key, found in self._said.items() if found}
         self._emit("done", traffic=self._a.traffic, **self._ends.facts(), **sums)
-        if self._pairs:
+        if self._ports:
             # An RST that answers a connection's last segments is seen only if somebody still looks.
-            resets = counter.count_all_for(LINGER_S, self._pairs) if counter else None
-            self._emit("resets", traffic=self._a.traffic, resets=resets)
+            found = counter.count_for(LINGER_S, self._ports.keys()) if counter else None
+            self._tell_resets(found)
+
+    def _tell_resets(self, found: Counter[Pair] | None) -> None:
+        """`of`: by the client's port, unless there are more than a line of events has room for."""
+        few = found is not None and len(found) <= TOLD_RESETS
+        of = {"of": {str(self._ports[one]): count for one, count in (found or {}).items()}} if few else {}
+        self._emit("resets", traffic=self._a.traffic, resets=None if found is None else found.total(), **of)
 
     def _open(self, index: int) -> None:
         family = socket.AF_INET6 if ":" in self._to[0] else socket.AF_INET
@@ -115,7 +122,7 @@ class Client:
         except OSError as error:
             self._fail(sock, errno_name(error))
             return
-        self._pairs.add(pair(near, far))
+        self._ports[pair(near, far)] = near[1]
         self._new.append((near, far))
         if self._alone:
             self._tell_connected()

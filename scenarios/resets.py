@@ -10,6 +10,7 @@ import select
 import socket
 import struct
 import time
+from collections import Counter
 from collections.abc import Iterator, Set
 from contextlib import suppress
 from dataclasses import dataclass
@@ -103,24 +104,16 @@ class ResetCounter:
         """Listens on all interfaces of this network namespace."""
         self._segments = Segments(RST)
 
-    def count_for(self, seconds: float, one: Address, other: Address) -> int:
-        """RST segments between the two ends since the last call, and during so many seconds from now on."""
-        return self.count_all_for(seconds, {pair(one, other)})
-
-    def count_all_for(self, seconds: float, pairs: Set[Pair]) -> int:
-        """The same for many connections, each the pair of its ends."""
+    def count_for(self, seconds: float, pairs: Set[Pair]) -> Counter[Pair]:
+        """RST segments of these connections since the last call, and during so many seconds from now on."""
         deadline, found = time.monotonic() + seconds, self._count(pairs)
         while (left := deadline - time.monotonic()) > 0:
             if select.select([self._segments], [], [], left)[0]:
                 found += self._count(pairs)
         return found
 
-    def count(self, one: Address, other: Address) -> int:
-        """RST segments between the two ends since the last call."""
-        return self._count({pair(one, other)})
-
-    def _count(self, pairs: Set[Pair]) -> int:
-        return sum(one.pair in pairs for one in self._segments.read())
+    def _count(self, pairs: Set[Pair]) -> Counter[Pair]:
+        return Counter(one.pair for one in self._segments.read() if one.pair in pairs)
 
     def close(self) -> None:
         """Close the socket."""

@@ -16,6 +16,8 @@ PORTS = 400
 """Of how many connections one event tells; 400 ports have less than 2,800 characters."""
 TOLD_TOGETHER = 60
 """Of how many ends one event tells; the columns of 60 have less than 3,600 characters."""
+TOLD_RESETS = 300
+"""Of how many connections one event tells their resets; their ports and counts have less than 3,600 characters."""
 
 Address = tuple[str, int]
 

@@ -63,6 +63,7 @@ EACH: dict[str, tuple[Kind, str]] = {
     "server_retransmits": ("count", "as above"),
     "client_out_of_order": ("count", "as above"),
     "client_duplicates": ("count", "as above"),
+    "resets": ("count", "as above"),
     "moves": ("count", "as above"),
     "reloads": ("count", "as above"),
     "offloaded_share": ("number", "as above"),

@@ -91,6 +91,7 @@ def _each(story: Story) -> dict[str, list[Any] | None] | None:
         "server_retransmits": [server[one] for one in story.ends],
         "client_out_of_order": [end.out_of_order for end in story.ends.values()],
         "client_duplicates": [end.duplicates for end in story.ends.values()],
+        "resets": [_resets(story, one) for one in story.ends],
         "moves": [all_moves[one] for one in story.ends],
         "reloads": [reloads[one] for one in story.ends],
         "offloaded_share": [owned[one].share if one in owned else None for one in story.ends],
@@ -147,6 +148,12 @@ def _longest_stall(story: Story) -> float | None:
     if not story.directions or any(not story.progress[direction] for direction in story.directions):
         return None
     return max(float(event["gap_ms"]) for direction in story.directions for event in story.progress[direction])
+
+
+def _resets(story: Story, one: Connection) -> int | None:
+    """None where the client did not tell of each."""
+    told = story.resets or {}
+    return int(told["of"].get(str(one[1]), 0)) if "of" in told else None
 
 
 def _server_retransmits(story: Story) -> dict[Connection, int | None]:

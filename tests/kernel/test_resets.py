@@ -11,11 +11,11 @@ pytestmark = pytest.mark.kernel
 
 CODE = """
 import socket, struct
-from scenarios.resets import ResetCounter
+from scenarios import resets
 
 host = sys.argv[1]
 family = socket.AF_INET6 if ":" in host else socket.AF_INET
-counter = ResetCounter()
+counter = resets.ResetCounter()
 listener = socket.create_server((host, 0), family=family)
 
 def pair():
@@ -27,21 +27,26 @@ def reset(sock):
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
 
+def count(ends, seconds=0.1):
+    found = counter.count_for(seconds, {resets.pair(*ends)})
+    assert found.keys() <= {resets.pair(*ends)}
+    return found.total()
+
 near, far, *ends = pair()
 near.sendall(b"x" * 100000)
 far.recv(1000)
-counts = {"calm": counter.count(*ends)}
+counts = {"calm": count(ends, 0)}
 other, other_far, *_ = pair()
 reset(other)
-counts["another"] = counter.count_for(0.1, *ends)
+counts["another"] = count(ends)
 reset(far)
-counts["from the far end"] = counter.count_for(0.1, *ends)
+counts["from the far end"] = count(ends)
 near, far, *ends = pair()
 reset(near)
-counts["from the near end"] = counter.count_for(0.1, *ends)
+counts["from the near end"] = count(ends)
 near, far, *ends = pair()
 near.close(); far.close()
-counts["closed well"] = counter.count_for(0.1, *ends)
+counts["closed well"] = count(ends)
 print(json.dumps(counts))
 """
 

@@ -75,12 +75,13 @@ def said(capsys: pytest.CaptureFixture[str], run: Path, events: bytes) -> str:
 
 
 def altered(event: dict[str, Any], index: int) -> list[tuple[str, dict[str, Any]]]:
-    """Each key taken away, and given a value of another kind, which differs from key to key."""
+    """Each key taken away, and every other one given a value of another kind, which differs from key to key."""
     found = []
     for place, key in enumerate(event):
         found.append((f"without {key}", {name: value for name, value in event.items() if name != key}))
-        value = NOISE[(index + place) % len(NOISE)]
-        found.append((f"{key}: {value!r}", event | {key: value}))
+        if (index + place) % 2:
+            value = NOISE[(index + place) % len(NOISE)]
+            found.append((f"{key}: {value!r}", event | {key: value}))
     return found
 
 
@@ -124,7 +125,7 @@ def test_lines_that_are_gone_cut_or_no_events(run: Path, capsys: pytest.CaptureF
         others = lines[:index], lines[index + 1 :]
         said(capsys, run, b"".join([*others[0], *others[1]]))
         for odd in (line[: len(line) // 2] + b"\n", b"\xff\x00\n", b"[" * 100_000 + b"\n", b"7\n"):
-            if index % 5 == 0:
+            if index % 9 == 0:
                 assert said(capsys, run, b"".join([*others[0], odd, *others[1]])) in ("", said(capsys, run, whole))
     for odd in (b"", b"\n\n", whole[: len(whole) // 2], b"".join(reversed(lines)), whole + whole):
         said(capsys, run, odd)

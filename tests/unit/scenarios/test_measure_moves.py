@@ -145,6 +145,7 @@ def test_each_connection_of_many():
         *(ev(3.0, "closed", "nic1", **keys, sport=port, retransmits=more) for port, more in ((1, 4), (2, 0))),
         ev(3.0, "ended", traffic="t", sports=[1, 2], **keys, **columns, duplicates=[0, None]),
         ev(3.1, "done", traffic="t"),
+        ev(3.2, "resets", traffic="t", resets=2, of={"2": 2}),
     ]
     found = measure(events)["t"]
     assert found["each"] == {
@@ -155,6 +156,7 @@ def test_each_connection_of_many():
         "server_retransmits": [5, 0],
         "client_out_of_order": [0, 2],
         "client_duplicates": None,
+        "resets": [0, 2],
         "moves": [1, 1],
         "reloads": [1, 1],
         "offloaded_share": [0.48, 0.4],
