@@ -83,7 +83,7 @@ def _each(story: Story) -> dict[str, list[Any] | None] | None:
     lists: dict[str, list[Any]] = {
         "bytes": [end.bytes for end in story.ends.values()],
         "goodput_mbit": [
-            round(end.bytes * 8 / max(1e-6, end.ended - story.connected[one]) / 1e6, 3)
+            round(end.bytes * 8 / max(1e-6, end.ended - story.connected[one]) / 1e6, 6)
             for one, end in story.ends.items()
         ],
         "longest_stall_ms": [end.longest_stall_ms for end in story.ends.values()],

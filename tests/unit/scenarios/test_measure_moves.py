@@ -150,7 +150,7 @@ def test_each_connection_of_many():
     found = measure(events)["t"]
     assert found["each"] == {
         "bytes": [1000, 500],
-        "goodput_mbit": [0.004, 0.003],
+        "goodput_mbit": [0.004, 0.002667],
         "longest_stall_ms": [100.0, 30.0],
         "client_retransmits": [1, 0],
         "server_retransmits": [5, 0],
