@@ -8,6 +8,7 @@ Decides nothing of what they do; knows them by the names of modules that have a 
 
 import array
 import ctypes
+import errno
 import gc
 import importlib
 import json
@@ -101,12 +102,14 @@ class Nursery:
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         try:
             self._channel.sendmsg([request], descriptors)
-            answer = json.loads(self._channel.recv(_LONGEST) or b'{"error": "the nursery has ended"}')
+            answer = self._channel.recv(_LONGEST)
+        except OSError:
+            answer = b""
         finally:
             _libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
-        if "error" in answer:
-            raise OSError(0, answer["error"])
-        return Forked(answer["pid"])
+        if not answer:
+            raise OSError(errno.ESRCH, "the nursery has ended")
+        return Forked(int(answer))
 
 
 def _serve(channel: socket.socket, modules: Sequence[str]) -> int:
@@ -130,7 +133,7 @@ def _serve(channel: socket.socket, modules: Sequence[str]) -> int:
             os.write(told, str(child).encode())
             os._exit(0)
         os.waitpid(between, 0)  # now the child has its new parent
-        channel.send(json.dumps({"pid": int(os.read(heard, 32))}).encode())
+        channel.send(os.read(heard, 32))
         os.close(heard)
         os.close(told)
         for one in streams:

@@ -132,17 +132,21 @@ static __always_inline void note_fins(struct record *r, struct frame *f, bool fr
 		r->closing = 1;
 }
 
-/* Block 414: whether this stray is told. The first ones of an epoch may be late, or a flap of the switch's. */
-static __always_inline bool stray_is_told(struct team *t, struct record *r)
+/* `now` may be the kernel's last tick, and `then` a time that was read exactly. */
+static __always_inline __u64 elapsed(__u64 then, __u64 now)
 {
-	__u64 now = bpf_ktime_get_ns();
+	return now > then ? now - then : 0;
+}
 
+/* Block 414: whether this stray is told. The first ones of an epoch may be late, or a flap of the switch's. */
+static __always_inline bool stray_is_told(struct team *t, struct record *r, __u64 now)
+{
 	__sync_fetch_and_add(&r->forwarded, 1);
 	if (r->forwarded == 1)
 		r->first_stray = now;
-	if (r->closing || now - r->reported < t->report_every)
+	if (r->closing || elapsed(r->reported, now) < t->report_every)
 		return false;
-	if (r->forwarded < t->stray_frames && !(t->stray_after && now - r->first_stray >= t->stray_after))
+	if (r->forwarded < t->stray_frames && !(t->stray_after && elapsed(r->first_stray, now) >= t->stray_after))
 		return false;
 	r->reported = now;
 	return true;
@@ -231,7 +235,8 @@ SEC("tc") int bus_in(struct __sk_buff *skb)
 	epoch = r->epoch;
 	add(&r->packets, 1);
 	add(&r->bytes, skb->len);
-	r->last_seen = bpf_ktime_get_coarse_ns(); /* reading the exact clock takes as long as reading the headers */
+	__u64 now = bpf_ktime_get_coarse_ns(); /* reading the exact clock takes as long as reading the headers */
+	r->last_seen = now;
 	if (!same_mac(r->peer_mac, f.peer_mac))
 		learn_hop(t, &f, r);
 	if (r->nic == nic) { /* 406, 408: where the record says */
@@ -243,7 +248,7 @@ SEC("tc") int bus_in(struct __sk_buff *skb)
 	} else { /* 410, 414: another NIC has it */
 		block = BLOCK_414;
 		add(&r->strays, 1);
-		if (r->stage == SETTLED && stray_is_told(t, r))
+		if (r->stage == SETTLED && stray_is_told(t, r, now))
 			tell(&f, nic,
 			     (struct told){.kind = STRAY, .epoch = epoch, .block = block, .action = FORWARD});
 	}

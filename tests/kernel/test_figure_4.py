@@ -193,7 +193,7 @@ def compare(path: FramePath, v: Vector) -> Verdict | Action | Outward:
         times = {}
         for name in TIMES:
             if getattr(expected, name) == started:
-                assert (ticked if name == "last_seen" else started) <= getattr(found, name) <= ended, name
+                assert (started if name == "created" else ticked) <= getattr(found, name) <= ended, name
                 times[name] = started
         assert replace(found, **times) == expected
     assert [c for c, _ in path.records.all()] == [c for c, _ in plain.all()]
