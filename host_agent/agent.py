@@ -252,8 +252,10 @@ class Agent:
             emit(self.config.name, "member", nic=self.team.name(nic), usable=why is None, why=why)
             if why in ("lacp", "probe"):
                 emit(self.config.name, "fault", nic=self.team.name(nic), kind=why)
-        for nic in sorted(before - self._active - {seen_to}):
-            self.custody.link_down(nic)
+        down = sorted(before - self._active - {seen_to})
+        living = self.custody.living() if down else []
+        for nic in down:
+            self.custody.link_down(nic, living)
         for nic in sorted(self._active - before):
             self.custody.link_up(nic)
 

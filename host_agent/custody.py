@@ -66,23 +66,24 @@ class Custody:
 
     # -- faults, returns, membership ---------------------------------------------------------------------------------
 
-    def _living(self) -> policy.Records:
+    def living(self) -> policy.Records:
         """All records but those of offloaded connections that have ended: what is left, a TIME-WAIT, cannot move."""
         return [(c, r) for c, r in self._records.all() if not (r.offloaded and self.tracker.ended(c))]
 
-    def link_down(self, nic: int) -> None:
-        self._carry_out(self._on_link_down(nic, self._living()), nic)
+    def link_down(self, nic: int, living: policy.Records | None = None) -> None:
+        """living: as it was just before; reading many records takes long, and several links may be lost at once."""
+        self._carry_out(self._on_link_down(nic, self.living() if living is None else living), nic)
 
     def link_up(self, nic: int) -> None:
         rebalance = self._config.fail_back == "rebalance"
-        records, active = self._living(), self._team.active
+        records, active = self.living(), self._team.active
         self._carry_out(policy.on_link_up(nic, active, records, rebalance=rebalance, chooser=self._chooser), nic)
 
     def adapter_failed(self, nic: int) -> None:
         for connection, record in list(self._records.all()):
             if record.nic == nic and self.tracker.ended(connection):
                 self._remove(connection)
-        self._carry_out(policy.on_adapter_failure(nic, self._living()), nic)
+        self._carry_out(policy.on_adapter_failure(nic, self.living()), nic)
 
     def host_failed(self) -> None:
         """The host's engine is gone with what it held; its kernel resets those connections. Those on NICs stay."""
@@ -96,7 +97,7 @@ class Custody:
             self._remove(connection)
 
     def removed(self, nic: int) -> None:
-        walk = policy.on_remove(nic, self._team.active, self._living(), self._chooser)
+        walk = policy.on_remove(nic, self._team.active, self.living(), self._chooser)
         self._carry_out(walk, nic)
 
     def _on_link_down(self, nic: int, records: policy.Records) -> Walk:

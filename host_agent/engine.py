@@ -29,6 +29,7 @@ from host_agent.steering import CAPACITY, HostSteering, NicSteering, Steering
 from host_agent.verbs import VERSION, Link, Message, PeerGone
 
 EVERYWHERE = ["0.0.0.0", "::"]
+PAUSE = 0.1  # seconds until it looks again whether a descriptor is free
 ANSWERED = ("save", "restore", "thaw", "query", "statistics")
 
 
@@ -91,7 +92,9 @@ class Engine:
     def _greet(self, _mask: int) -> None:
         try:
             sock, _ = self._control.accept()
-        except OSError:  # no descriptor is free: the agent waits until one is
+        except OSError:  # no descriptor is free: the agent waits until one is, and must not be all that we hear of
+            self.loop.unwatch(self._control.fileno())
+            self.loop.after(PAUSE, lambda: self.loop.watch(self._control.fileno(), self._greet))
             return
         if self._link:
             self._hang_up()

@@ -87,6 +87,9 @@ class Holding:
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         tcp.setblocking(False)
         channel.setblocking(False)
+        before = self._connections.get(connection)
+        if before is not None:  # it is away, or has ended, and nobody has said so yet: its name is another's now
+            self._drop(before)
         held = Held(connection, tcp, channel, Relay(tcp, channel, self._pipes))
         self._closing.pop(connection, None)  # an old one of that name
         self._connections[connection] = held

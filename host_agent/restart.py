@@ -9,11 +9,12 @@ import select
 import time
 from collections.abc import Callable, Mapping
 
+from host_agent.ageing import give_way
 from host_agent.connection import Connection
 from host_agent.decision import Record
 from host_agent.peer import EnginePeer
 from host_agent.rebuild import Rebuilt, rebuild
-from host_agent.records import Assignment, Records
+from host_agent.records import Assignment, RecordKeeper, Records, RecordsFull
 from host_agent.verbs import Message, PeerGone
 
 LIMIT = 5.0  # seconds; an engine that does not answer by then is not one
@@ -35,11 +36,16 @@ def ask_engines(peers: Mapping[int, EnginePeer], records: Records, other: Callab
     return found
 
 
-def _put_right(records: Records, connection: Connection, wanted: Record) -> None:
+def _put_right(records: RecordKeeper, connection: Connection, wanted: Record) -> None:
     """In place where there is a record, so that no frame counted meanwhile is lost."""
     record = records.get(connection)
     if record is None:
-        records.put(connection, wanted)
+        try:
+            records.put(connection, wanted)
+        except RecordsFull:  # others can be made anew, but this one leads strays to a NIC
+            for other in give_way(records.all(), 1 + records.capacity // 16):
+                records.delete(other)
+            records.put(connection, wanted)
     elif (record.nic, record.offloaded, record.stage) != (wanted.nic, wanted.offloaded, wanted.stage):
         nic, offloaded = wanted.nic, wanted.offloaded
         records.assign([Assignment(connection, record.epoch, nic, offloaded, wanted.stage, moved=True)])

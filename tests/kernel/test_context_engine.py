@@ -287,6 +287,17 @@ def test_an_identifier_that_is_used_again_is_no_matter_to_a_nic_in_time_wait(
         finish_by_the_application(world)
 
 
+def test_a_new_connection_ends_what_is_left_of_an_old_one_of_its_name(world: World) -> None:
+    """The kernel may have both at once, if the old one has ended and nobody has been told yet."""
+    connection = world.connect(socket.AF_INET)
+    old = world.held()
+    (tcp, one), (channel, other) = socket.socketpair(), socket.socketpair()
+    world.engines["host"].take(connection, tcp, channel)
+    assert (old.tcp.fileno(), old.channel.fileno(), world.held().tcp) == (-1, -1, tcp)
+    one.close()
+    other.close()
+
+
 @pytest.mark.parametrize("first", ["app", "peer"])
 def test_the_steering_is_told_of_the_end_before_the_socket_is_gone(world: World, first: str) -> None:
     """A late segment that finds no socket, before anybody has noticed that, is answered with an RST."""

@@ -31,7 +31,10 @@ def test_an_agent_waits_for_a_descriptor_and_the_connections_go_on(tmp_path: Pat
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as agent:
             agent.connect(path)
             engine._greet(select.EPOLLIN)
+            assert control.fileno() not in engine.loop._handlers  # it would be readable all the time
             control.full = False
+            engine.loop._timers[-1][2]()
+            assert control.fileno() in engine.loop._handlers
             engine._greet(select.EPOLLIN)
             agent.settimeout(5)
             assert b'"ready"' in agent.recv(1000)
