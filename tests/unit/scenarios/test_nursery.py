@@ -16,7 +16,8 @@ LIFE = """
 import os, signal, sys, time
 print(sys.argv, os.environ.get("WHO"), os.getsid(0) == os.getpid(), flush=True)
 def main():
-    print(sys.argv[1:], os.environ["WHO"], os.getsid(0) == os.getpid(), signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, flush=True)
+    default = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    print(sys.argv[1:], os.environ["WHO"], os.getsid(0) == os.getpid(), default, flush=True)
     print(sorted(os.listdir("/proc/self/fd")), file=sys.stderr)
     if sys.argv[1] == "stay":
         time.sleep(60)
