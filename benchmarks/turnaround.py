@@ -109,7 +109,8 @@ def inside(nics: int, clients: int, whole: bool) -> float:
         controller.kill()
         controller.wait()
     if done.returncode or "Caught exception" in done.stderr:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        # Behind the exception it tells of its clean-up.
+        lines = [line for line in done.stderr.partition("*** Cleaning up")[0].splitlines() if line.strip(" -")]
         raise CannotMeasure(f"mn: {lines[-1] if lines else done.returncode}")
     return took
 
