@@ -21,8 +21,9 @@ from host_agent.records import Records
 from host_agent.reload import Ask, Outcome, Steps, move
 from host_agent.verbs import Message, PeerGone
 
-BATCH = 64
-"""Connections in a batch. More hardly cost less each, and the first waits until the last is saved and restored."""
+BATCH, FEW = 200, 32
+"""Connections in a batch: at most, and at least where there are enough of them. In a larger one each costs less, but
+the first waits until the last is saved and restored. So it is a third of those that wait: both engines have to do."""
 
 AT_ONCE = 3
 """Batches of one engine at a time: it saves one while one is restored, and never waits for the next."""
@@ -64,7 +65,8 @@ class Moves:
         while (turn := next((one for one in self._plans if self._batches[one] < AT_ONCE), None)) is not None:
             ways = self._plans[turn]
             way, plans = next(iter(ways.items()))
-            batch = [plans.popleft() for _ in range(min(BATCH, len(plans)))]
+            size = min(len(plans), BATCH, max(FEW, len(plans) // AT_ONCE))
+            batch = [plans.popleft() for _ in range(size)]
             del ways[way]
             if plans:
                 ways[way] = plans  # behind all others

@@ -16,7 +16,7 @@ from host_agent.policy import Plan
 from host_agent.reload import Outcome
 from host_agent.verbs import Message, PeerGone
 
-MANY = [Connection("10.0.0.11", port, "10.0.0.1", 8080) for port in range(40000, 40400)]
+MANY = [Connection("10.0.0.11", port, "10.0.0.1", 8080) for port in range(40000, 41000)]
 
 
 class Engine:
@@ -109,6 +109,19 @@ def test_a_batch_has_a_largest_size_and_few_are_under_way(case: Case) -> None:
     case.run()
     assert [o.plan.connection for o in case.over] == MANY
     assert not case.moves.begun
+
+
+@pytest.mark.parametrize(("many", "sizes"), [(1, [1]), (40, [32, 8]), (100, [33, 32, 32]), (300, [100, 66, 44])])
+def test_few_are_shared_out_so_that_both_engines_have_work(case: Case, many: int, sizes: list[int]) -> None:
+    case.start(1, MANY[:many])
+    case.moves.begin()
+    assert [len(message.fields["connections"]) for message, _ in case.engines[0].asked] == sizes
+
+
+def test_nothing_is_left_of_those_that_are_over(case: Case) -> None:
+    case.start(1, MANY[:100])
+    case.moves.begin()
+    case.run()
     assert not any(one in case.moves for one in MANY)
 
 
@@ -159,7 +172,7 @@ def test_an_old_engine_that_dies(case: Case, when: str) -> None:
         case.moves.begin()
         case.run()
     assert sorted(o.plan.connection for o in case.over) == MANY[:100]
-    assert sum(o.moved for o in case.over) == (BATCH if when == "at restore" else 0)
+    assert sum(o.moved for o in case.over) == (33 if when == "at restore" else 0)
     assert {o.code for o in case.over if not o.moved} == {"fault"}
 
 
