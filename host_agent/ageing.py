@@ -61,8 +61,9 @@ def too_old(
 
 def since(now: int, age: float, linger: float = LINGER) -> tuple[int, int]:
     """For may_be_old(): the latest last frame that can be too old at `now`, and that of a closed connection, which may
-    be held by a NIC and then ages as any other."""
-    return now - int(age * 1e9), now - int(min(age, linger) * 1e9)
+    be held by a NIC and then ages as any other. Never below 0, the start of the clock: a machine may have started just
+    now."""
+    return max(0, now - int(age * 1e9)), max(0, now - int(min(age, linger) * 1e9))
 
 
 def may_be_old(record: Record, since: int, closed_since: int) -> bool:

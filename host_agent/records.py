@@ -30,7 +30,8 @@ NEVER = 2**64 - 1
 _RECORD = struct.Struct("=IBBBBI6sBxIII10Q")
 _FLAG = 4  # the offload flag's byte of a record, behind the NIC
 _FEW = 1024
-_PIECES = 4  # that the kernel gives at once, to a slice: at most 900 records, of at most 32,768 looked at
+_LOOKED_AT = 8192  # records for a piece of what the kernel gives at once
+_PIECES = 4  # to a slice: at most 900 records
 _ASKED = struct.Struct("=QQI4x")
 _TEAM = struct.Struct("=III16I16B16II4QI4x")
 _COUNTS = struct.Struct("=10Q")
@@ -309,14 +310,15 @@ class Records:
         while not self._quiet.done():
             yield []
         program, asked = self._quiet.result()
-        asked.put(_ZERO, _ASKED.pack(since, closed_since, 0))
-        found: list[tuple[Connection, Record]] = []
+        question, found = _ASKED.pack(since, closed_since, _LOOKED_AT), list[tuple[Connection, Record]]()
+        asked.put(_ZERO, question)
         for number, piece in enumerate(program.walk(self._maps["records"]), 1):
             for at in range(0, len(piece), KEY.size + _RECORD.size):
                 found.append((from_key(piece[at : at + KEY.size]), unpack_record(piece, at + KEY.size)))
             if number % _PIECES == 0:
                 yield found
                 found = []
+                asked.put(_ZERO, question)  # somebody else may have asked another one meanwhile
         yield found
 
     def tally(self) -> Iterator[Counter[tuple[int, bool]]]:

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from dataclasses import replace
+from itertools import zip_longest
 
 import pytest
 from hypothesis import given
@@ -179,6 +180,20 @@ def test_the_quiet_ones_come_in_slices(path: FramePath, number: int) -> None:
         assert dict(one for some in slices for one in some) == dict(wanted)
         assert sum(map(len, slices)) == len(wanted)
         assert max(map(len, slices)) <= 900
+    path.clear(Team())
+
+
+def test_two_may_ask_for_quiet_ones_at_the_same_time(path: FramePath) -> None:
+    """Ageing and the watch for floods do: each gets what it asked for, to the last slice."""
+    path.clear(Team())
+    for n in range(40000):
+        path.records.put(V6._replace(sport=n), Record(0, last_seen=n % 100))
+    list(path.records.quiet(0, 0))  # it is loaded then
+    few, most = path.records.quiet(0, 0), path.records.quiet(98, 98)
+    found = [0, 0]
+    for slices in zip_longest(few, most, fillvalue=()):
+        found = [number + len(some) for number, some in zip(found, slices, strict=True)]
+    assert found == [400, 39600]
     path.clear(Team())
 
 

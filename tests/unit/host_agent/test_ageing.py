@@ -108,6 +108,11 @@ def test_closed_ones_give_way_first_then_the_quietest_and_offloaded_ones_never()
     assert give_way([(SIX, replace(closed, offloaded=True))], 1) == ()
 
 
+def test_a_machine_that_has_just_started_has_no_old_record() -> None:
+    assert since(60 * 10**9, age=300) == (0, 0)  # the clock has no time below 0, nor has the kernel's question
+    assert since(61 * 10**9, age=300) == (0, 10**9)
+
+
 RECORDS = st.builds(
     Record,
     nic=st.just(0),
