@@ -27,7 +27,7 @@ import time
 from contextlib import suppress
 from typing import NamedTuple
 
-from host_agent import segment
+from host_agent import segment, tcp_info
 from host_agent.connection import Connection
 from host_agent.context import MOVABLE, Context, Options, State, Window
 from host_agent.tcp_info import PLACES, SO_MEMINFO, STATES, Info, congestion, info, options, state, urgent
@@ -229,7 +229,8 @@ def _connected(c: Context) -> socket.socket:
         s.bind((connection.dst, connection.dport))
         _set_seq(s, SEND_QUEUE, (c.snd_una - c.state.fin_acked) % 2**32)
         _set_seq(s, RECV_QUEUE, (c.rcv_nxt - c.state.fin_in - len(c.received)) % 2**32)
-        s.connect((connection.src, connection.sport))
+        with tcp_info.first_timeout(s, short=c.again > 0):
+            s.connect((connection.src, connection.sport))
     except OSError:
         s.close()
         raise

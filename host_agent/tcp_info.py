@@ -1,6 +1,6 @@
 """What a TCP socket says of itself (TCP_INFO and its like).
 
-Decides: nothing. Never touches: what a socket does.
+Decides: nothing. Never touches: what a socket does, but for its first timeout.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 import select
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from host_agent.connection import Connection
@@ -21,6 +23,10 @@ STATES = (
 ESTABLISHED, FIN_WAIT2, TIME_WAIT, CLOSED, LAST_ACK = 1, 5, 6, 7, 9
 CONTEXT = 4096  # bytes that a connection takes with empty queues, about
 SO_MEMINFO = 55  # asm-generic/socket.h
+TCP_RTO_MIN_US = 45  # linux/tcp.h
+FIRST_RTO, USUAL_RTO = 10_000, 200_000
+"""Microseconds. What is sent again behind a fault may be acknowledged into the dead wire, for the switch may be slower
+than we are; and a full queue that waits for an acknowledgement sends nothing that could ask for another."""
 
 _TCP, _ANY = socket.IPPROTO_TCP, socket.SOL_SOCKET
 # Level and name of each socket option, in the order of context.Options; IPv4, IPv6.
@@ -144,3 +150,22 @@ def options(s: socket.socket, connection: Connection) -> Options:
     if values[-1]:
         values += (get(level, name) for level, name in places[_KEEPALIVE:])
     return Options(*values)
+
+
+@contextmanager
+def first_timeout(s: socket.socket, *, short: bool) -> Iterator[None]:
+    """What is connected here has a short first timeout, if it is to; behind the first answer it is as usual."""
+    if short:
+        shortest_rto(s, FIRST_RTO)
+    yield
+    if short:
+        shortest_rto(s, USUAL_RTO)
+
+
+def shortest_rto(s: socket.socket, microseconds: int) -> bool:
+    """False where the kernel has no such option (before Linux 6.16)."""
+    try:
+        s.setsockopt(socket.IPPROTO_TCP, TCP_RTO_MIN_US, microseconds)
+    except OSError:
+        return False
+    return True

@@ -21,7 +21,7 @@ import pytest
 from host_agent import repair
 from host_agent.connection import Connection
 from host_agent.context import BadContext, Context, Window
-from host_agent.tcp_info import CLOSED, info, state, urgent
+from host_agent.tcp_info import CLOSED, USUAL_RTO, info, shortest_rto, state, urgent
 
 pytestmark = pytest.mark.kernel
 
@@ -208,7 +208,9 @@ def test_sent_again_needs_no_timeout(pair: Pair) -> None:
         pair.write(10_000)
         context = pair.save()
     assert len(context.sent) == 10_000
-    pair.restore(context.resent())
+    pair.served = repair.restore(context.resent())
+    assert info(pair.served).rto < 50_000 or not shortest_rto(pair.served, USUAL_RTO)
+    repair.resume(pair.served, context.resent(), probe=True)
     assert len(_read_within(pair.peer, 10_000, 0.5)) == 10_000
     assert info(pair.served).retransmits == 0
 
