@@ -26,7 +26,9 @@ def test_a_path_is_news_once_tcp_believes_it(
     monkeypatch: pytest.MonkeyPatch, seen: tuple[int, ...], news: bool
 ) -> None:
     told: list[int] = []
-    answers = list(seen)
+    answers, passed = list(seen), [0.0]
+    clock = SimpleNamespace(monotonic=lambda: passed[0], sleep=lambda seconds: passed.append(passed.pop() + seconds))
+    monkeypatch.setattr(upkeep, "time", clock)
     monkeypatch.setattr(upkeep, "path_mtu", lambda *_: answers.pop(0) if len(answers) > 1 else answers[0])
     monkeypatch.setattr(upkeep.segment, "tell_too_big", lambda _connection, mtu, _seq: told.append(mtu))
     held = cast(Any, SimpleNamespace(tcp=None, frozen=None))
