@@ -11,8 +11,8 @@ with a connection. What is compared, at each client's own interface:
 
 At the wires of all NICs together, for the server's retransmissions: the server has one socket behind the other, and
 what a move restored as unsent is sent for the first time by its new socket, whatever the old one did. So a kernel's
-count lies between what its socket sent twice itself, and that with what the sockets before had sent already; the
-latter, of all sockets, is what tshark calls retransmissions.
+count lies between what its socket sent twice itself, and that with what the sockets before had sent already; those
+of all sockets are what tshark calls retransmissions.
 """
 
 import json
@@ -247,7 +247,7 @@ def test_retransmissions_of_the_server(compared: Compared) -> None:
     assert all(own <= count and (not whole or count <= most) for own, count, most, whole in rows), rows
     assert sum(own for own, *_ in rows) > 0, "nothing was lost, so nothing was compared"
     assert sum(most - own for own, _, most, _ in rows) > 0, "no move had anything in flight, so nothing was compared"
-    assert sum(one.again for one in sent) == sum(most for _, _, most, _ in rows)
+    assert sum(one.again for one in sent) == again(sent)
 
 
 def test_stalls(compared: Compared) -> None:
