@@ -15,6 +15,7 @@ import socket
 import struct
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +210,8 @@ class Engine:
             contexts = verbs.memory(b"".join(one.context for one in saved))
         except OSError as error:
             for one in saved:
-                self._holding.thaw(one.connection)
+                with suppress(Refused):  # it stays frozen, and the next agent is told of it
+                    self._holding.thaw(one.connection)
             self._reply(fields, error=f"memory: {error.strerror}", reason="kernel")
             return
         try:
@@ -220,10 +222,14 @@ class Engine:
 
     def _restore(self, message: Message) -> None:
         fields, channels = message.fields, list(message.channels)
+        if message.bare:  # all that lives here goes on, and what was to come stays where it is
+            self._reply(fields, error="no descriptor is free", reason="kernel")
+            return
         how = {"resend": bool(fields["resend"]), "probe": bool(fields["probe"])}
         packed = _contexts(message)
         answers = self._holding.restore(list(zip(packed, channels, strict=True)), **how)
-        message.channels = [channel for channel, answer in zip(channels, answers, strict=True) if answer is not None]
+        message.channels = ()
+        verbs.close([channel for channel, answer in zip(channels, answers, strict=True) if answer is not None])
         self._refuse(fields, answers)
 
     def _thaw(self, fields: dict[str, Any]) -> None:

@@ -60,6 +60,8 @@ class EnginePeer:
 
     def receive(self) -> Iterator[Message]:
         for message in self._link.receive():
+            if message.bare:
+                raise PeerGone("a packet came without its descriptors; too many are open")
             if message.verb == "ready" and message.fields.get("version") != VERSION:
                 raise PeerGone(f"it speaks version {message.fields.get('version')}, this agent {VERSION}")
             yield message

@@ -37,12 +37,14 @@ class PeerGone(Exception):
 class Message:
     """verb and its fields. channels: descriptors of applications' channels. contexts: of the memory that has contexts.
 
-    The descriptors of a message that is sent stay the sender's; those of one that was received are the receiver's."""
+    The descriptors of a message that is sent stay the sender's; those of one that was received are the receiver's.
+    bare: it came without the descriptors that it was sent with, for the receiver had no room for them."""
 
     verb: str
     fields: dict[str, Any] = field(default_factory=dict)
     channels: Sequence[int] = ()
     contexts: int | None = None
+    bare: bool = False
 
     def close(self) -> None:
         """For a receiver that does not want them."""
@@ -120,10 +122,12 @@ class Link:
             for level, kind, data in ancillary:
                 if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                     fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+            bare = flags & socket.MSG_CTRUNC != 0
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 close(fds)
-                raise PeerGone("a packet was cut short; too many open descriptors?")
-            yield _parse(packet, list(fds))
+            if flags & socket.MSG_TRUNC:
+                raise PeerGone("a packet was cut short")
+            yield _parse(packet, [] if bare else list(fds), bare=bare)
 
     def close(self) -> None:
         for _, fds in self._waiting:
@@ -168,14 +172,16 @@ def duplicates(fds: Sequence[int]) -> list[int]:
     return made
 
 
-def _parse(packet: bytes, fds: list[int]) -> Message:
-    """Takes over the packet's descriptors; none is left when it is no message."""
+def _parse(packet: bytes, fds: list[int], *, bare: bool = False) -> Message:
+    """Takes over the packet's descriptors; none is left when it is no message. bare: they did not come."""
     try:
         fields = json.loads(packet)
         verb, count, has_contexts = fields.pop("verb"), fields.pop("channels", 0), fields.pop("contexts", False)
         size = fields.pop("fields", None)
+        if bare and size is None:
+            return Message(verb, fields, bare=True)
         if len(fds) != count + has_contexts + (size is not None):
-            raise ValueError(f"{len(fds)} descriptors, others announced")
+            raise ValueError(f"{len(fds)} descriptors, others announced{'; too many are open' * bare}")
         if size is not None:
             if os.fstat(fds[-1]).st_size != size:
                 raise ValueError(f"fields of another size than {size}")

@@ -2,13 +2,17 @@
 
 import errno
 import os
+import resource
 import select
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from host_agent.engine import Engine
 from host_agent.limits import Limits
+from host_agent.verbs import CHANNELS, VERSION, Link, Message
 
 
 class Full(socket.socket):
@@ -39,3 +43,39 @@ def test_an_agent_waits_for_a_descriptor_and_the_connections_go_on(tmp_path: Pat
             agent.settimeout(5)
             assert b'"ready"' in agent.recv(1000)
         engine._hang_up()
+
+
+@contextmanager
+def room_for(number: int) -> Iterator[None]:
+    """So many more descriptors, and no more."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = set(map(int, os.listdir("/proc/self/fd")))
+    free = [fd for fd in range(max(used) + number + 1) if fd not in used]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[number], limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_batch_that_there_is_no_room_for_is_refused_and_the_conversation_goes_on(tmp_path: Path) -> None:
+    """Hanging up would look like a NIC that is lost with all that it holds."""
+    path = str(tmp_path / "engine")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as control:
+        control.bind(path)
+        control.listen(1)
+        engine = Engine("nic0", control, None, Limits())  # type: ignore[arg-type]
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sock.connect(path)
+        agent = Link(sock)
+        engine._greet(select.EPOLLIN)
+        agent.send(Message("hello", {"version": VERSION}))
+        places = {"places": [(0, 0)] * CHANNELS, "resend": False, "probe": False}
+        agent.send(Message("restore", {"id": 7} | places, [0] * CHANNELS, 0))
+        before = len(os.listdir("/proc/self/fd"))
+        with room_for(20):
+            engine._listen_to_agent(select.EPOLLIN)
+        assert len(os.listdir("/proc/self/fd")) <= before
+        ready, reply = agent.receive()
+        assert (ready.verb, reply.verb) == ("ready", "reply")
+        assert reply.fields == {"re": 7, "error": "no descriptor is free", "reason": "kernel"}
+        engine._hang_up()
+        agent.close()
