@@ -1,6 +1,7 @@
 """Profiles every Python process of a run, when the folder is on PYTHONPATH and TEAMBED_PROFILES names another.
 
-Decides: nothing. Each process leaves NAME.PID.prof there when it ends by itself: what pstats reads.
+Decides: nothing. Each process, forked ones too, leaves MODULE.NAME.PID.prof there when it ends by itself: what pstats
+reads.
 """
 
 import atexit
@@ -11,12 +12,20 @@ import sys
 if folder := os.environ.get("TEAMBED_PROFILES"):
     profile = cProfile.Profile()
 
-    def dump(folder: str = folder) -> None:
+    def begin() -> None:
+        """A fork's profile is its own."""
+        global profile
         profile.disable()
-        words = [word for word in sys.orig_argv[1:4] if not word.startswith("-")]
-        name = "-".join(word.replace("/", "_") for word in words[:1]) or "python"
+        profile = cProfile.Profile()
+        profile.enable()
+
+    def dump(folder: str = folder) -> None:
+        """atexit runs it; forks that end as an interpreter would do the same."""
+        profile.disable()
+        module = sys.argv[0].removesuffix(".py").replace("/", ".").rpartition(".")[2] or "python"
         who = sys.argv[sys.argv.index("--name") + 1] if "--name" in sys.argv else "one"
-        profile.dump_stats(os.path.join(folder, f"{name}.{who}.{os.getpid()}.prof"))
+        profile.dump_stats(os.path.join(folder, f"{module}.{who}.{os.getpid()}.prof"))
 
     atexit.register(dump)
+    os.register_at_fork(after_in_child=begin)
     profile.enable()
