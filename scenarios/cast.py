@@ -19,6 +19,7 @@ from scenarios.nursery import Nursery
 from scenarios.processes import Children, Spawn
 from scenarios.schema import Scenario
 from topologies.network import Network
+from topologies.sandbox import OpenVSwitch
 
 CONTROLLER = ("127.0.0.1", 6653)
 FORKED = (
@@ -43,9 +44,10 @@ class Cast:
         self._run_dir, self._out, self._emit = run_dir, out, emit
         self._files = Files(run_dir, out)
         self._nursery = Nursery()
-        # Commands of a scenario find the programs of teambed's own environment, python first of all.
+        # Commands of a scenario find the programs of teambed's own environment, python first of all, and the switch.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-        self.children = Children(emit.fd, out / "logs", os.environ | {"PATH": path})
+        env = os.environ | OpenVSwitch(run_dir).env | {"PATH": path}
+        self.children = Children(emit.fd, out / "logs", env)
 
     @property
     def controller(self) -> Path:

@@ -13,7 +13,6 @@ import gc
 import importlib
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -51,7 +50,7 @@ class Forked:
     def wait(self, timeout: float | None = None) -> int:
         """The same, once it has ended. Raises subprocess.TimeoutExpired."""
         if self.returncode is None:
-            select.select([self._ended], [], [], timeout)
+            forks.ended(self._ended, timeout)
         status = self.poll()
         if status is None:
             raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
@@ -85,6 +84,7 @@ class Nursery:
         sys.stderr.flush()
         pid = os.fork()
         if pid == 0:
+            os.setsid()  # Ctrl-C in a shell on the network is not for it
             _begin_anew(["nursery", *modules], theirs.fileno(), (stdout, stderr.fileno()), env)
             forks.end(lambda: _serve(theirs, modules))
         theirs.close()
@@ -133,9 +133,9 @@ def _serve(channel: socket.socket, modules: Sequence[str]) -> int:
             os.write(told, str(child).encode())
             os._exit(0)
         os.waitpid(between, 0)  # now the child has its new parent
+        os.close(told)
         channel.send(os.read(heard, 32))
         os.close(heard)
-        os.close(told)
         for one in streams:
             os.close(one)
 

@@ -5,6 +5,7 @@ is, and works all the same.
 """
 
 import ctypes
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ class _Map(ctypes.Structure):  # struct prctl_mm_map
 
 def call_it(argv: Sequence[str]) -> None:
     """From now on this process has that command line."""
-    text = b"".join(word.encode() + b"\0" for word in argv)
+    text = b"".join(os.fsencode(word) + b"\0" for word in argv)
     line = ctypes.create_string_buffer(text, len(text))
     _kept.append(line)  # the kernel reads it there for as long as we live
     libc = ctypes.CDLL(None)

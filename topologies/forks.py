@@ -3,23 +3,21 @@
 It spares the start of an interpreter and all imports, which is most of what a short process does.
 """
 
-import atexit
+import gc
 import os
+import select
 import signal
 import sys
 import traceback
-import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NoReturn
 
 
 def begin() -> None:
-    """Nobody else's signal handlers, and streams that are this process's descriptors 0 to 2.
-
-    Nor does it do at its end what is another's: whoever forked it may have a temporary folder that goes with that one.
-    """
-    weakref.finalize._registry.clear()  # type: ignore[attr-defined]
+    """Nobody else's signal handlers or garbage, and streams that are this process's descriptors 0 to 2."""
+    gc.freeze()  # collected, what the caller has dropped would close its descriptors, whose numbers are others' here
+    gc.enable()  # subprocess turns it off around its preexec_fn
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
             signal.signal(number, signal.SIG_DFL)
@@ -30,7 +28,11 @@ def begin() -> None:
 
 
 def end(run: Callable[[], int | None]) -> NoReturn:
-    """Runs it to its end, which is the process's: as an interpreter would end, but with no way back into the caller."""
+    """Runs it to its end, which is the process's, with no way back into the caller.
+
+    As an interpreter would end, but for exit functions: those that there are were left by the caller, to tidy up after
+    itself.
+    """
     status: object = 1
     try:
         status = run()
@@ -41,10 +43,16 @@ def end(run: Callable[[], int | None]) -> NoReturn:
     if isinstance(status, str):
         print(status, file=sys.stderr)
     with suppress(Exception):
-        atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(status if isinstance(status, int) else 0 if status is None else 1)
+
+
+def ended(pidfd: int, within_s: float | None) -> bool:
+    """Whether that process ends within this time; None: waits for it. As select, for descriptors of any number."""
+    one = select.poll()
+    one.register(pidfd, select.POLLIN)
+    return bool(one.poll(None if within_s is None else within_s * 1000))
 
 
 def descriptors() -> set[int]:

@@ -20,12 +20,18 @@ if folder := os.environ.get("TEAMBED_PROFILES"):
         profile.enable()
 
     def dump(folder: str = folder) -> None:
-        """atexit runs it; forks that end as an interpreter would do the same."""
+        """atexit runs it where an interpreter was started; a fork runs no exit functions, it just leaves."""
         profile.disable()
         module = sys.argv[0].removesuffix(".py").replace("/", ".").rpartition(".")[2] or "python"
         who = sys.argv[sys.argv.index("--name") + 1] if "--name" in sys.argv else "one"
         profile.dump_stats(os.path.join(folder, f"{module}.{who}.{os.getpid()}.prof"))
 
+    def dump_and_leave(status: int) -> None:
+        if "/" not in sys.argv[0]:  # called by a module's name: not one that only forks
+            dump()
+        leave(status)
+
     atexit.register(dump)
+    leave, os._exit = os._exit, dump_and_leave  # type: ignore[assignment]
     os.register_at_fork(after_in_child=begin)
     profile.enable()
