@@ -335,7 +335,7 @@ class Custody:
             self._retry(connection)
         elif plan.cause in REQUESTS:
             self._request_again(connection, plan.source, plan.cause)
-        elif plan.cause in ("link_down", "link_up"):
+        elif plan.source != HOST:  # whatever it was for: its NIC may have lost its link meanwhile
             self._loop.after(policy.RETRY, partial(self._rescue, connection))
 
     def _rescue(self, connection: Connection) -> None:

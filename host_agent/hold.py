@@ -18,6 +18,7 @@ from host_agent.connection import KEY, Connection, from_key, key_of
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 _LARGEST = 65536 + 18
 _SHORTEST = 14 + 20 + 4  # Ethernet, IPv4, ports
+_ROUNDS = 8
 
 
 class Hold:
@@ -47,10 +48,13 @@ class Hold:
         self.release([connection for connection in came if connection not in moving])
 
     def release(self, connections: Iterable[Connection]) -> dict[Connection, int]:
-        """Puts their frames back on their way, in the order they came; the number of frames of those that had any."""
+        """Puts their frames back on their way, in the order they came; the number of frames of those that had any.
+
+        Their engines live already and answer, so that more may come for as long as they are held. What has still not
+        been read then comes out when they are settled, or with take()."""
         waiting = {key_of(connection): connection for connection in connections}
         released: dict[Connection, int] = {}
-        while waiting:
+        for _ in range(_ROUNDS if waiting else 0):
             self.sort()
             ready = [key for key in waiting if key in self._queues]
             if not ready:

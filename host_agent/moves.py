@@ -41,7 +41,7 @@ class Moves:
     ):
         self._records, self._hold, self._peers, self._over = records, hold, peers, over
         self.begun: set[Connection] = set()
-        self._planned: set[Connection] = set()
+        self._planned: dict[Connection, Plan] = {}
         self._plans: dict[int, dict[_Way, deque[Plan]]] = {}  # by source, ways in the order of their turns
         self._batches = Counter[int]()
         self._waiters: dict[Connection, Done] = {}
@@ -50,13 +50,15 @@ class Moves:
         return connection in self._planned or connection in self.begun
 
     def start(self, plan: Plan, done: Done | None = None) -> None:
-        """Plans a move, unless one of this connection is under way. done: called behind `over`, with the outcome."""
+        """Plans a move, unless one of this connection is under way; instead of one that has not begun, if by now what is
+        in flight is lost. done: called behind `over`, with the outcome."""
         connection = plan.connection
-        if connection in self:
+        planned = self._planned.get(connection)
+        if connection in self.begun or (planned and (planned.resend or not plan.resend)):
             return
         if done:
             self._waiters[connection] = done
-        self._planned.add(connection)
+        self._planned[connection] = plan
         way = plan.target, plan.cause, plan.resend, plan.fallbacks
         self._plans.setdefault(plan.source, {}).setdefault(way, deque()).append(plan)
 
@@ -66,17 +68,19 @@ class Moves:
             ways = self._plans[turn]
             way, plans = next(iter(ways.items()))
             size = min(len(plans), BATCH, max(FEW, len(plans) // AT_ONCE))
-            batch = [plans.popleft() for _ in range(size)]
+            taken = [plans.popleft() for _ in range(size)]
             del ways[way]
             if plans:
                 ways[way] = plans  # behind all others
             if not ways:
                 del self._plans[turn]
-            connections = {plan.connection for plan in batch}
-            self._planned -= connections
-            self.begun |= connections
-            self._batches[turn] += 1
-            self._step(turn, move(batch, self._records, self._hold), None)
+            batch = [plan for plan in taken if self._planned.get(plan.connection) is plan]
+            for plan in batch:
+                del self._planned[plan.connection]
+                self.begun.add(plan.connection)
+            if batch:
+                self._batches[turn] += 1
+                self._step(turn, move(batch, self._records, self._hold), None)
 
     def _step(self, source: int, steps: Steps, reply: Message | None) -> None:
         """Carries a batch on until it waits for an engine, or is over. An engine that is gone refuses."""

@@ -185,6 +185,22 @@ def test_an_upload_that_a_nic_asks_for_is_tried_until_it_can_let_go(case: Case, 
     assert len(case.begun) == 2
 
 
+@pytest.mark.parametrize("cause", ["rebalance", "command", "drain", "stray", "link_down", "link_up"])
+@pytest.mark.parametrize("dead", [False, True])
+def test_one_that_could_not_leave_a_nic_is_brought_away_if_its_link_died_meanwhile(
+    case: Case, cause: str, dead: bool
+) -> None:
+    """The walk over the dead link's connections has left it out, for it was on the move."""
+    case.records.put(ONE, Record(0, offloaded=True, packets=1))
+    if dead:
+        case.team.links.discard(0)
+    case.refuse(Plan(ONE, 0, 1, cause), "full")
+    ((seconds, act),) = case.loop.timers
+    assert (seconds, case.begun) == (RETRY, [])
+    act()
+    assert [(plan.target, plan.cause, plan.resend) for plan in case.begun] == [(1, "link_down", True)] * dead
+
+
 def test_a_record_is_made_where_others_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case(monkeypatch, capacity=2)
     case.records.put(TWO, Record(0, offloaded=True))

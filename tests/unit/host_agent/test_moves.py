@@ -139,6 +139,23 @@ def test_ways_take_turns_and_engines_do_not_wait_for_each_other(case: Case) -> N
     assert sorted(o.plan.connection for o in case.over) == sorted([other, *MANY])
 
 
+def test_a_link_that_dies_overtakes_what_was_planned_only(case: Case) -> None:
+    """What they had in flight is lost, so it is to be sent again; each moves once."""
+    for connection in MANY:
+        case.moves.start(Plan(connection, 0, 2, "rebalance"))
+    case.moves.begin()
+    begun = len(case.moves.begun)
+    assert begun < len(MANY)
+    for cause in ("link_down", "stray"):
+        for connection in MANY:
+            case.moves.start(Plan(connection, 0, 1, cause, resend=cause == "link_down"))
+    case.run()
+    causes = {o.plan.connection: (o.plan.cause, o.target) for o in case.over}
+    assert [causes[one] for one in MANY] == [("rebalance", 2)] * begun + [("link_down", 1)] * (len(MANY) - begun)
+    assert len(case.over) == len(MANY)
+    assert not any(one in case.moves for one in MANY)
+
+
 def test_who_is_not_there_may_be_asked_for_again_at_once(case: Case) -> None:
     """Its engine's `accepted` may follow its refusal, while the rest of the batch is still on its way."""
     case.start(1, MANY[:3])
