@@ -9,6 +9,7 @@ import random
 import select
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -185,6 +186,42 @@ def test_a_few_bytes_for_a_full_sink_are_held_until_it_has_room(bench: Bench) ->
         got += read(bench.application)
     assert not bench.relay.channel_ready(select.EPOLLOUT)
     assert (read(bench.application), bench.relay.inward.held, bench.relay.inward.total) == (b"question", 0, 8)
+
+
+class Narrow:
+    """A sink that takes three bytes at first."""
+
+    def __init__(self, real: socket.socket):
+        self.fileno, self._real = real.fileno, real
+
+    def send(self, data: bytes) -> int:
+        return self._real.send(data[:3])
+
+
+def test_of_a_few_bytes_the_sink_may_take_some(bench: Bench) -> None:
+    bench.relay.inward._sink = Narrow(bench.channel)  # type: ignore[assignment]
+    bench.peer.sendall(b"question")
+    arrived(bench.tcp)
+    bench.relay.tcp_ready(ARRIVED)
+    assert read(arrived(bench.application)) == b"question"
+    assert bench.relay.inward.total == 8
+
+
+def test_the_bytes_around_an_urgent_one_pass_at_one_event() -> None:
+    bench = Bench(*over_tcp(), *over_tcp())
+    bench.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+    try:
+        bench.peer.sendall(b"before")
+        bench.peer.send(b"!", socket.MSG_OOB)
+        bench.peer.sendall(b"after")
+        deadline = time.monotonic() + 5
+        while select.select([], [], [bench.tcp], 0.01)[2] == [] and time.monotonic() < deadline:
+            pass
+        bench.relay.inward.urgent = True
+        bench.relay.tcp_ready(ARRIVED | select.EPOLLPRI)
+        assert read(arrived(bench.application)).startswith(b"before!")  # the rest may still be on its way
+    finally:
+        bench.close()
 
 
 def test_more_than_a_few_bytes_pass_at_one_event(bench: Bench) -> None:
