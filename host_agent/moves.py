@@ -50,8 +50,8 @@ class Moves:
         return connection in self._planned or connection in self.begun
 
     def start(self, plan: Plan, done: Done | None = None) -> None:
-        """Plans a move, unless one of this connection is under way; instead of one that has not begun, if by now what is
-        in flight is lost. done: called behind `over`, with the outcome."""
+        """Plans a move, unless one of this connection is under way; instead of one that has not begun, if by now what
+        is in flight is lost. done: called behind `over`, with the outcome."""
         connection = plan.connection
         planned = self._planned.get(connection)
         if connection in self.begun or (planned and (planned.resend or not plan.resend)):
