@@ -89,7 +89,8 @@ def parse(text: str, subjects: Subjects) -> Expectation:
     names: dict[str, Named] = {}
     kind = _kind(tree, subjects, names)
     if kind != "truth":
-        raise ExpectationError(f"`{text}` is a {kind}, not true or false; compare it, for example `{text} >= 1`")
+        example = f"{text} == 'x'" if kind == "text" else f"{text} >= 1"
+        raise ExpectationError(f"`{text}` is a {kind}, not true or false; compare it, for example `{example}`")
     if not names:
         raise ExpectationError(f"`{text}` measures nothing; name a measurement such as {_example(subjects)}")
     return Expectation(text, tree, names)

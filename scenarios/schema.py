@@ -11,7 +11,7 @@ from pydantic import Discriminator, Field, StringConstraints, Tag, model_validat
 from pydantic.fields import FieldInfo
 
 from scenarios.steps import AnyStep
-from scenarios.words import After, Arrivals, Duration, Name, Ports, Rate, Seed, Size, Strict
+from scenarios.words import After, Arrivals, Duration, Lacp, Name, Ports, Rate, Seed, Size, Strict
 from topologies.model import MAX_CLIENTS, MAX_NICS
 
 MOST_CONNECTIONS = 10_000
@@ -43,7 +43,7 @@ class Network(Strict):
     """How the switch spreads connections again when members come and go."""
     seed: int = Field(default=0, ge=0, le=65535)
     """Of the switch's hash."""
-    lacp: Literal["off", "active", "passive"] = "off"
+    lacp: Lacp = "off"
     """The switch's end of LACP on the team's links; the team's own is `team: lacp:`."""
     lacp_rate: Literal["fast", "slow"] = "fast"
     """How often the switch wants to hear from the team: every second, or every 30; silence is noticed after three."""
@@ -113,7 +113,7 @@ class Team(Strict):
     """What the connections of a NIC may take, their queues included; any amount without it."""
     features: dict[str, list[Feature]] = Field(default_factory=dict)
     """By NIC, what its TCP can do; everything without it."""
-    lacp: Literal["off", "active", "passive"] = "off"
+    lacp: Lacp = "off"
     """The team's end of LACP on its links; the switch's own is `network: lacp:`."""
     lacp_rate: Literal["fast", "slow"] = "fast"
     """How often the team wants to hear from the switch."""

@@ -4,7 +4,7 @@ Pure. A value is in base units once read: seconds, bytes, bits per second, a sha
 told to editors by its pattern.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
@@ -31,6 +31,8 @@ Ports = Annotated[
     BeforeValidator(units.parse_ports),
     WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,5}-[0-9]{1,5}$", "examples": ["30000-30009"]}),
 ]
+# YAML reads an unquoted `off` as false.
+Lacp = Annotated[Literal["off", "active", "passive"], BeforeValidator(lambda given: "off" if given is False else given)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 

@@ -148,7 +148,7 @@ def test_a_missing_measurement_never_passes(text, missing):
         ("download.intact.__class__", "`download.intact.__class__` is no measurement"),
         ("(lambda: 1)() == 1", "`(lambda: 1)()` is not part of the language"),
         ("'x' == 'x'", "`'x' == 'x'` measures nothing"),
-        ("'x'", "`'x'` is a text, not true or false"),
+        ("'x'", "`'x'` is a text, not true or false; compare it, for example `'x' == 'x'`"),
         ("seen.output == 3", "a text cannot be compared with a number"),
         ("'a' <= seen.output", "`'a' <= seen.output`: a text is compared by == or != only"),
         ("seen.output + 'a' == 'ba'", "`+` needs numbers, not a text"),

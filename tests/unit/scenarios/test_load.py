@@ -237,6 +237,12 @@ def test_one_mistake_is_one_line(before, after, complaint):
     assert lines[0].startswith(complaint) if complaint.endswith((" ", " a")) else lines[0] == complaint
 
 
+def test_off_needs_no_quotes():
+    """YAML reads it as false."""
+    found = load(GOOD.replace("nics: 3", "nics: 3, lacp: off"), "f.yaml")
+    assert found.network.lacp == "off"
+
+
 def test_all_mistakes_are_told_in_the_order_of_the_file():
     text = GOOD.replace("nics: 3", "nics: x").replace("at: 3s", "at: 3").replace("about:", "abuot:")
     assert [line.split(": ")[0] for line in complaints(text)] == [
