@@ -282,6 +282,9 @@ class Records:
         return cls(maps, kernel.Program(kernel.pinned(directory / PINNED_LAST), "assign"))
 
     def pin(self, directory: Path) -> None:
+        """In place of what a host engine has left that died at this very step."""
+        for name in self._maps:
+            (directory / name).unlink(missing_ok=True)
         for name, a_map in self._maps.items():
             kernel.pin(a_map.fd, directory / name)
         kernel.pin(self._assign.fd, directory / PINNED_LAST)

@@ -19,7 +19,7 @@ from host_agent import kernel, steering
 from host_agent.connection import Connection
 from host_agent.decision import Record, Stage
 from host_agent.hold import Hold
-from host_agent.records import Assignment, Records
+from host_agent.records import PINNED_LAST, Assignment, Records
 from host_agent.steering import HostSteering, NicCounts, NicSteering, Steer, hold_of
 from tests.kernel.frames import V4, V6, Port, cables, map_sizes, segment, silence, wait_for
 
@@ -329,6 +329,28 @@ def server(namespace: None, programs: None, bpf_directory: Path) -> Iterator[Ser
         one = Server(ports, bpf_directory)
         yield one
         os.close(one.hold.fd)  # the tap goes with its last descriptor
+
+
+def test_the_next_host_engine_takes_over_what_is_pinned_and_begins_anew_where_that_is_not_all(
+    server: Server, bpf_directory: Path
+) -> None:
+    buses = ["bus0", "bus1", "bus2"]
+    server.records.put(V4, Record(1, offloaded=True))
+    HostSteering("team0", buses, bpf_directory)
+    assert Records.pinned(bpf_directory).get(V4) == Record(1, offloaded=True)
+    (bpf_directory / PINNED_LAST).unlink()  # one that died before it had pinned all, and so before any agent
+    os.close(server.hold.fd)
+    HostSteering("team0", buses, bpf_directory)
+    server.hold = Hold(kernel.open_tap(hold_of("team0"), keep=False))
+    records = Records.pinned(bpf_directory)
+    assert records.get(V4) is None
+    records.team = replace(records.team, live=(0, 1, 2))
+    frame = segment(V4)
+    server.ports["bus2p"].send(frame)
+    assert server.seen() == {"team0": [frame]}
+    found = records.get(V4)
+    assert found is not None
+    assert found.nic == 2
 
 
 @CONNECTIONS
