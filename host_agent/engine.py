@@ -93,13 +93,14 @@ class Engine:
     def _greet(self, _mask: int) -> None:
         try:
             sock, _ = self._control.accept()
+            link = Link(sock)
         except OSError:  # no descriptor is free: the agent waits until one is, and must not be all that we hear of
             self.loop.unwatch(self._control.fileno())
             self.loop.after(PAUSE, lambda: self.loop.watch(self._control.fileno(), self._greet))
             return
         if self._link:
             self._hang_up()
-        link = self._link = Link(sock)
+        self._link = link
         self._greeted = False
         self.loop.watch(link.fd, self._listen_to_agent, EDGE)
         limits = self._holding.limits

@@ -25,9 +25,9 @@ class EnginePeer:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             sock.connect(path)
+            self._link = Link(sock)
         except OSError as error:
             raise PeerGone(f"engine at {path}: {error.strerror}") from None
-        self._link = Link(sock)
         self.fd = sock.fileno()
         self._waiting: dict[int, Heard] = {}
         self.send(Message("hello", {"version": VERSION}))

@@ -18,6 +18,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,9 +55,13 @@ class Message:
 
 
 class Link:
-    """One end of the conversation. Sending never blocks: what the socket does not take is kept for flush()."""
+    """One end of the conversation. Sending never blocks: what the socket does not take is kept for flush().
+
+    It keeps a descriptor for long fields: who has none left must still be able to say so, and to answer."""
 
     def __init__(self, sock: socket.socket):
+        """Raises OSError."""
+        self._spare: int | None = memory()
         self._socket = sock
         self._socket.setblocking(False)
         self._waiting: deque[tuple[bytes, list[int]]] = deque()
@@ -73,7 +78,7 @@ class Link:
             fds.append(message.contexts)
         try:
             if len(fields) > INLINE:
-                header["fields"], long = len(fields), memory(fields)
+                header["fields"], long = len(fields), self._memory(fields)
                 fds.append(long)
                 fields = b"{}"
             # One object of both, and nothing is written as JSON twice.
@@ -85,6 +90,20 @@ class Link:
         finally:
             if long is not None:
                 os.close(long)
+            if self._spare is None:
+                with suppress(OSError):
+                    self._spare = memory()
+
+    def _memory(self, data: bytes) -> int:
+        """Raises OSError."""
+        try:
+            return memory(data)
+        except OSError:
+            if self._spare is None:
+                raise
+            os.close(self._spare)
+            self._spare = None
+            return memory(data)
 
     def flush(self) -> bool:
         """Sends what waits; True when nothing is left. Raises PeerGone."""
@@ -133,6 +152,9 @@ class Link:
         for _, fds in self._waiting:
             close(fds)
         self._waiting.clear()
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
         self._socket.close()
 
 

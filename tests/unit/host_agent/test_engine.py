@@ -2,17 +2,15 @@
 
 import errno
 import os
-import resource
 import select
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from host_agent.engine import Engine
 from host_agent.limits import Limits
 from host_agent.verbs import CHANNELS, VERSION, Link, Message
+from tests.unit.host_agent.descriptors import room_for
 
 
 class Full(socket.socket):
@@ -43,17 +41,6 @@ def test_an_agent_waits_for_a_descriptor_and_the_connections_go_on(tmp_path: Pat
             agent.settimeout(5)
             assert b'"ready"' in agent.recv(1000)
         engine._hang_up()
-
-
-@contextmanager
-def room_for(number: int) -> Iterator[None]:
-    """So many more descriptors, and no more."""
-    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = set(map(int, os.listdir("/proc/self/fd")))
-    free = [fd for fd in range(max(used) + number + 1) if fd not in used]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free[number], limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_a_batch_that_there_is_no_room_for_is_refused_and_the_conversation_goes_on(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from host_agent.verbs import CHANNELS, INLINE, Link, Message, PeerGone, memory
+from tests.unit.host_agent.descriptors import room_for
 
 Pair = tuple[Link, Link]
 
@@ -188,3 +189,12 @@ def test_a_broken_packet_ends_the_conversation(pair: Pair, data: bytes, fds: int
     with pytest.raises(PeerGone) as gone:
         list(pair[1].receive())
     assert "\n" not in str(gone.value)
+
+
+def test_long_fields_need_no_descriptor_that_is_not_there(pair: Pair) -> None:
+    """An engine that is full of connections still answers; again and again."""
+    message = Message("reply", {"more": "x" * INLINE}, [])
+    for _ in range(3):
+        with room_for(0):
+            pair[0].send(message)
+        assert one(pair[1]) == message
