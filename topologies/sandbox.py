@@ -84,7 +84,7 @@ def launch(
             os.write(2, f"{error}\n".encode())
             os._exit(1)
         alive, held = os.pipe()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})  # until enter() can heed them
         child = os.fork()
         if child:
             forks.close(others)
@@ -96,7 +96,6 @@ def launch(
         _die_with_parent(lambda: not select.select([alive], [], [], 0)[0])
         os.close(alive)
         _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if inside is not None:
             forks.close(others)
             forks.begin()
@@ -159,14 +158,14 @@ def _become_child_of_init() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     watched = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+    signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     child = os.fork()
     if child:
         _init(child, watched)
     signal.signal(signal.SIGTERM, _finish)
     # A shell starts background jobs with SIGINT ignored; here it always means: finish.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, watched)
 
 
 def _init(child: int, watched: set[signal.Signals]) -> NoReturn:

@@ -224,6 +224,28 @@ def test_terminate_lets_the_run_finish(in_sandbox: Callable[[str], sandbox.Sandb
     assert one.returncode == 128 + signal.SIGTERM
 
 
+def test_a_run_that_is_asked_to_finish_before_it_has_begun_does() -> None:
+    """SIGTERM waits for somebody who heeds it: neither the caller's handlers nor a first process's deafness lose it."""
+
+    def inside() -> int:
+        sys.stdin.read()
+        sandbox.enter()
+        signal.pause()
+        return 0
+
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    one = sandbox.launch(["run"], inside=inside, stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        one.terminate()
+        assert one.stdin is not None
+        one.stdin.close()
+        assert one.wait(10.0) == 128 + signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        one.kill()
+        one.wait()
+
+
 def test_the_world_is_private(in_sandbox: Callable[[str], sandbox.Sandbox]) -> None:
     """Only lo, up; fresh /run, /sys and BPF file system; an unmount here does not reach the machine."""
     one = in_sandbox("""
