@@ -263,6 +263,7 @@ class Deeds:
         def ended() -> bool:
             if self._bench.children.running(who):
                 return False
+            self._bench.children.check()  # else a shell that was killed left no status to read
             if step.name is not None:
                 told = [(self._bench.run_dir / f"{who}.{one}").read_text(errors="replace") for one in ("status", "out")]
                 output = " ".join(told[1].split())[-OUTPUT:]

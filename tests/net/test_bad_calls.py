@@ -131,3 +131,12 @@ def test_not_root(tmp_path: Path) -> None:
     done = subprocess.run([python, "-c", code, str(ROOT), str(tmp_path)], capture_output=True, text=True, timeout=60)
     assert one_line(done) == "teambed: needs root to make network namespaces; call it with sudo"
     assert not (tmp_path / "results").exists()
+
+
+def test_a_named_command_that_kills_its_shell(tmp_path: Path) -> None:
+    """It says what became of it, though it left no status."""
+    step = "- {at: 0s, do: run, name: bad, node: c1, command: kill -9 $PPID}"
+    (tmp_path / "bad.yaml").write_text(GOOD.replace("- {at: 1s, do: link_down, nic: nic0}", step))
+    done = call("run", "bad.yaml", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "error: step-1 was ended by SIGKILL" in done.stdout
