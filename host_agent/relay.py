@@ -121,7 +121,6 @@ class Flow:
         pipe = self._pipe = self._lent()
         try:
             self.held = os.splice(self._source.fileno(), pipe[1], _CHUNK, flags=_FLAGS)
-            self._ended = self.held == 0
             self._many = self.held >= _FEW
         except BlockingIOError:
             self._return_pipe()
@@ -132,9 +131,10 @@ class Flow:
         except OSError as error:
             self._return_pipe()
             raise StreamBroken(f"{self._names[0]}: {error.strerror}") from None
-        if self._ended:
-            self._return_pipe()
-        return True
+        if self.held:
+            return True
+        self._return_pipe()  # the end of the stream, or an urgent byte with the end somewhere behind it
+        return self._carry_few() > 0 or self._ended
 
     def _lent(self) -> tuple[int, int]:
         try:

@@ -224,6 +224,26 @@ def test_the_bytes_around_an_urgent_one_pass_at_one_event() -> None:
         bench.close()
 
 
+def test_an_urgent_byte_at_the_end_of_the_stream_is_not_the_end() -> None:
+    """In front of an urgent byte splice(2) gives nothing, as at the end of the stream, once the FIN has come."""
+    bench = Bench(*over_tcp(), *over_tcp())
+    bench.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+    try:
+        bench.peer.sendall(b"before")
+        bench.peer.send(b"!", socket.MSG_OOB)
+        bench.peer.shutdown(socket.SHUT_WR)
+        poll = select.poll()
+        poll.register(bench.tcp, select.POLLRDHUP)
+        assert poll.poll(5000)
+        bench.relay.inward.urgent = True
+        bench.relay.tcp_ready(ARRIVED | select.EPOLLPRI | select.EPOLLRDHUP)
+        assert bench.relay.inward.done
+        assert bench.relay.inward.total == 7
+        assert read(arrived(bench.application)) == b"before!"
+    finally:
+        bench.close()
+
+
 def test_more_than_a_few_bytes_pass_at_one_event(bench: Bench) -> None:
     data = random.Random(4).randbytes(50_000)
     bench.peer.sendall(data)
