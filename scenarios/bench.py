@@ -61,8 +61,6 @@ class Bench:
             open_vswitch = beside.submit(OpenVSwitch(self.run_dir).start)
             self.network.start(open_vswitch.result)
         self.emit("network", **self.network.took_ms)
-        self.await_event("controller", "listening")
-        self.network.connect_controller(*CONTROLLER)
         if not self.topology.bond:
             self.cast.build()
             self.await_(lambda: not self.children.running("bpf"), "the BPF programs to be built")
@@ -70,6 +68,8 @@ class Bench:
         self.cast.start_applications()
         self.cast.start_captures()
         self.cast.start_clients()
+        self.await_event("controller", "listening")
+        self.network.connect_controller(*CONTROLLER)
         if not self.topology.bond:
             self._bring_up_teams()
         self.await_(self.switches_ready, "all switches to have their flows")
