@@ -13,7 +13,6 @@ import selectors
 import signal
 import socket
 import sys
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -92,9 +91,9 @@ class App:
             try:
                 asked = read_header(sock)
                 if asked is not None:
-                    order = order_of(asked)
+                    order, ends = order_of(asked), _ends(sock)
                     let_go(None)
-                    self._serve(sock, asked, order)
+                    self._serve(sock, asked, order, ends)
             except OSError as error:
                 let_go(errno_name(error))
             except (ValueError, KeyError, TypeError) as error:
@@ -103,7 +102,7 @@ class App:
         self._driver.watch(sock, READ, readable)
         self._driver.at(self._driver.clock() + HEADER_S, lambda: let_go("timed out: no line that asks for traffic"))
 
-    def _serve(self, sock: socket.socket, asked: dict[str, Any], order: Order) -> None:
+    def _serve(self, sock: socket.socket, asked: dict[str, Any], order: Order, ends: dict[str, Any] | None) -> None:
         """One connection after its first line."""
         name, clock = asked["traffic"], self._driver.clock
         traffic = self._traffic.get(name)
@@ -112,25 +111,17 @@ class App:
             traffic = self._traffic[name] = Traffic(name, count, Progress(self._emit, name, "send", count == 1))
         deadline = clock() + float(asked.get("limit_s", 60.0))
         transfer = Transfer(sock, order, traffic.progress.of_one(), clock, deadline, float(asked.get("idle_s", 30.0)))
-        self._driver.add(transfer, lambda over: self._over(traffic, over))
+        self._driver.add(transfer, lambda over: self._over(traffic, over, ends))
 
-    def _over(self, traffic: Traffic, transfer: Transfer) -> None:
-        if transfer.sock.family != socket.AF_UNIX:
-            self._closed(transfer.sock)
+    def _over(self, traffic: Traffic, transfer: Transfer, ends: dict[str, Any] | None) -> None:
+        if ends is not None:  # without a relay in front this socket is the server's end: an engine tells of it else
+            self._emit("closed", **ends, retransmits=said(transfer.sock)["retransmits"])
         transfer.sock.close()
         traffic.ends.add(transfer)
         if traffic.ends.connections >= traffic.count:
             traffic.told = True
             traffic.progress.tell()
             self._emit("served", traffic=traffic.name, **traffic.ends.facts())
-
-    def _closed(self, sock: socket.socket) -> None:
-        """Without a relay in front, the server's end of the connection is this socket: what an engine tells else."""
-        with suppress(OSError):  # it was reset
-            near, far = sock.getsockname(), sock.getpeername()
-            (src, sport), (dst, dport) = ((end[0].removeprefix("::ffff:"), end[1]) for end in (far, near))
-            retransmits = said(sock)["retransmits"]
-            self._emit("closed", src=src, sport=sport, dst=dst, dport=dport, retransmits=retransmits)
 
 
 def read_header(sock: socket.socket) -> dict[str, Any] | None:
@@ -167,6 +158,18 @@ def order_of(asked: dict[str, Any]) -> Order:
         rounds=int(asked.get("requests", 0)),
         half={"client": "in", "server": "out"}.get(str(asked.get("half")), ""),
     )
+
+
+def _ends(sock: socket.socket) -> dict[str, Any] | None:
+    """Both ends' addresses, while the kernel has them: not once the connection is over. None behind a relay.
+
+    Raises OSError.
+    """
+    if sock.family == socket.AF_UNIX:
+        return None
+    near, far = sock.getsockname(), sock.getpeername()
+    (src, sport), (dst, dport) = ((end[0].removeprefix("::ffff:"), end[1]) for end in (far, near))
+    return {"src": src, "sport": sport, "dst": dst, "dport": dport}
 
 
 def listen(where: str) -> socket.socket:

@@ -141,7 +141,11 @@ def test_client_and_application(app):
     assert names[0] == "connected"
     assert names[-2:] == ["done", "resets"]
     done = events[-2]
-    served = next(e for e in map(json.loads, record.read_text().splitlines()) if e["event"] == "served")
+    told = {event["event"]: event for event in map(json.loads, record.read_text().splitlines())}
+    served, closed = told["served"], told["closed"]
+    # Both ends have closed by then, so the kernel has no address of the peer's any more.
+    assert [closed[key] for key in ("src", "sport")] == [events[0][key] for key in ("src", "sport")]
+    assert closed["retransmits"] is not None
     assert (done["sent_bytes"], done["received_bytes"], done["error"]) == (300000, 20000000, None)
     assert (done["sent_sha256"], done["received_sha256"]) == (
         served["received_sha256"],
