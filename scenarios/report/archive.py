@@ -82,7 +82,7 @@ def _case(folder: Path, scenario: Scenario, result: verdict.Result, record: Sequ
     took = max((float(event["t"]) for event in record), default=0.0)
     started = _told(record, "scenario").get("started")
     text = told(scenario, result, record, folder)
-    return Case(result, text, took, started if isinstance(started, str) else None, str(folder))
+    return Case(result, text, took, started if isinstance(started, str) else None)
 
 
 @contextmanager

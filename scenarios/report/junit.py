@@ -16,13 +16,12 @@ _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff
 
 @dataclass(frozen=True)
 class Case:
-    """One scenario's result, with what the console said of it. `took`: seconds. `files`: where they are."""
+    """One scenario's result, with what the console said of it. `took`: seconds."""
 
     result: dict[str, Any]
     text: str
     took: float
     started: str | None = None
-    files: str = ""
 
 
 def junit(cases: Sequence[Case]) -> str:
@@ -57,7 +56,7 @@ def _case(case: Case) -> ElementTree.Element:
     elif result["verdict"] in ("error", "skip"):
         tag = "error" if result["verdict"] == "error" else "skipped"
         _add(found, tag, case.text, message=str(result.get("reason", "")), type="run")
-    _add(found, "system-out", case.text + (f"\nfiles in {case.files}" if case.files else ""))
+    _add(found, "system-out", case.text)
     return found
 
 

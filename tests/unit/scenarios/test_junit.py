@@ -25,7 +25,7 @@ def result(verdict: str, **keys):
 
 
 CASES = [
-    Case(result("pass"), "all is well", 6.5, "2026-01-02T03:04:05Z", "results/s"),
+    Case(result("pass"), "all is well", 6.5, "2026-01-02T03:04:05Z"),
     Case(result("fail"), "  ✗ 1 <= download.resets & \x1b[31m]]>", 2.0, "2026-01-02T03:04:01Z"),
     Case(result("error", reason="agent died"), "…", 1.25),
     Case(result("skip", reason="needs netem"), "…", 0.25),
