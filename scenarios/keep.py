@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from scenarios import verdict
+from scenarios import console, verdict
 from scenarios.bench import Bench
 from scenarios.events import Event
 from scenarios.live import Live
@@ -29,7 +29,7 @@ def reasons(scenario: Scenario, events: Sequence[Event]) -> list[str]:
     if result.get("reason"):
         return [str(result["reason"])]
     return [
-        f"{one['text']}   ({', '.join(f'{name} = {value}' for name, value in one['measured'].items())})"
+        f"{one['text']}   ({', '.join(console.shown(name, value) for name, value in one['measured'].items())})"
         for one in result["expectations"]
         # Some measurements come only with the end; what is unknown is no failure yet.
         if one["verdict"] == "fail" and None not in one["measured"].values()

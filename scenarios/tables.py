@@ -29,7 +29,7 @@ def team(nics: Sequence[Event], records: Sequence[Event], rates: Rates) -> list[
         come, gone = rates.get(name, (0.0, 0.0))
         rows.append((name, *states, held, f"{come / 1e6:.1f}", f"{gone / 1e6:.1f}"))
     at_host = sum(not one["offloaded"] for one in records)
-    return [*table(rows), f"{len(records)} records, {at_host} of connections on the host"]
+    return [*table(rows), f"records: {len(records)}, of connections on the host: {at_host}"]
 
 
 def records(found: Sequence[Event], names: Mapping[Any, str], most: int = 0) -> list[str]:

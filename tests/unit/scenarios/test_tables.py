@@ -22,7 +22,7 @@ def test_a_team_shows_links_and_what_each_nic_holds():
     lines = team(nics, [record(ONE), record(SIX, "nic1", offloaded=False)], {"nic0": (1.5e6, 2e8)})
     assert lines[1].split() == ["nic0", "up", "yes", "yes", "yes", "1", "1.5", "200.0"]
     assert lines[2].split() == ["nic1", "DOWN", "yes", "no", "no", "0", "0.0", "0.0"]
-    assert lines[3] == "2 records, 1 of connections on the host"
+    assert lines[3] == "records: 2, of connections on the host: 1"
 
 
 def test_records_are_numbered_and_the_busiest_keep_their_numbers():
