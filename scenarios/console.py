@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from scenarios import measure
+from scenarios import measure, steps
 from scenarios.events import Event
 from scenarios.measure import connection_of, connections_of
 from scenarios.schema import Scenario
@@ -22,7 +22,7 @@ AROUND = 12
 """Events shown below a failed expectation, at most."""
 _ABOUT = ("connection", "nic", "process", "client", "service", "switch", "until", "node", "command")
 """What a step is about; its other words are shown with their keys."""
-_OF_ALL_STEPS = ("t", "who", "event", "index", "do", "at", "times")
+_OF_ALL_STEPS = ("t", "who", "event", "index", "do", "at")
 _COLOURS = {"pass": "32", "fail": "31", "error": "31", "skip": "33", "dim": "2", "bold": "1"}
 
 
@@ -141,7 +141,7 @@ class Console:
         words += [f"{goodput:.0f} Mbit/s"] if goodput is not None else []
         words += [f"longest stall {show_ms(values['longest_stall_ms'])}"]
         words += [f"{_known(values['resets'])} resets", f"{_known(values['retransmits'])} retransmits"]
-        if values["offloaded_share"] is not None:
+        if values["offloaded_share"] is not None and self.scenario.team.driver == "offload":
             words.append(f"{values['offloaded_share']:.0%} of the time offloaded")
         if values["first_difference"] is not None:
             words.append(f"first differs at byte {values['first_difference']}")
@@ -225,7 +225,8 @@ def around(names: Mapping[str, object], events: Sequence[Event]) -> list[str]:
         about = event.get("traffic") or connections.get(connection_of(event))
         text = tell(event, connections)
         if text and event["event"] != "progress" and (about is None or about in traffic):
-            lines[text] = f"{event['t']:8.3f} s  {text}"  # told again and again, it counts once
+            lines.pop(text, None)  # told again and again, it counts once, where it came last
+            lines[text] = f"{event['t']:8.3f} s  {text}"
     return list(lines.values())[-AROUND:]
 
 
@@ -245,7 +246,8 @@ def tell(event: measure.Event, names: Mapping[Any, str]) -> str:
         "refused": lambda: f"{name}: a move was refused: {event.get('error') or event.get('reason')}",
         "lost": lambda: f"{name}: the connection is lost",
         "stranded": lambda: f"{name}: left on {event.get('nic')}: no NIC can carry frames",
-        "fault": lambda: f"{event.get('nic')}: the agent sees its {event.get('kind')} fail",
+        # A link's own fall is told already, as `link`.
+        "fault": lambda: "" if event.get("kind") == "link" else f"{event.get('nic')}: {_failed(event)}",
         "miswired": lambda: _miswired(event),
         "rebuilt": lambda: f"the agent has {event.get('records')} records again",
         "restarted": lambda: f"{event['process']} is started again",
@@ -273,7 +275,8 @@ def _checked(event: measure.Event) -> str:
 
 def _step(event: measure.Event) -> str:
     about = [str(event[key]) for key in _ABOUT if event.get(key)]
-    about += [f"{key} {value}" for key, value in event.items() if key not in (*_ABOUT, *_OF_ALL_STEPS)]
+    words = {key: value for key, value in event.items() if key not in (*_ABOUT, *_OF_ALL_STEPS)}
+    about += [f"{key} {steps.written(event['do'], key, value)}" for key, value in words.items()]
     return f"step {event['index'] + 1}: {event['do']} {' '.join(about)}".rstrip()
 
 
@@ -301,6 +304,12 @@ def _known(value: object) -> str:
 
 def _width() -> int:
     return shutil.get_terminal_size().columns
+
+
+def _failed(event: measure.Event) -> str:
+    if event.get("kind") == "adapter":
+        return "the agent sees its adapter fail"
+    return f"the agent finds its link dead, by {'LACP' if event.get('kind') == 'lacp' else 'the probe'}"
 
 
 def _miswired(event: Mapping[str, Any]) -> str:

@@ -6,8 +6,9 @@ docs/scenario-language.md and editors say of them.
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from scenarios import units
 from scenarios.words import Arrivals, Duration, Name, Rate, Share, Strict
 
 
@@ -316,6 +317,13 @@ STEPS: dict[str, type[Step]] = {
 
 PROCESSES = ("agent", "host", "controller", "switch")
 """What `kill` may name, besides NICs."""
+
+
+def written(do: str, key: str, value: Any) -> str:
+    """A step's word as its author wrote it, of the value that it was read as."""
+    field = STEPS[do].model_fields.get(key) if do in STEPS else None
+    parse = next((one.func for one in field.metadata if isinstance(one, BeforeValidator)), None) if field else None
+    return units.written(parse, value)
 
 
 def nic_of(step: Step) -> str | None:

@@ -7,6 +7,7 @@ Pure. Base units: seconds (float), bytes (int), bits per second (int). A number 
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 _WRITTEN = re.compile(r"(\d+(?:\.\d+)?) ?([A-Za-z]*)")
 
@@ -107,6 +108,19 @@ def parse_share(written: object) -> float:
     if float(found.group(1)) > 100:
         raise UnitError(f"`{written}` is more than everything; use at most 100%")
     return float(Decimal(found.group(1)) / 100)
+
+
+def written(parse: object, value: Any) -> str:
+    """What one of these functions would read as this value: `200ms`, `10mbit`, `500/s`, `1%`; else the value itself."""
+    if parse is parse_duration:
+        return f"{value:g}s" if value >= 1 else f"{value * 1000:g}ms"
+    if parse is parse_rate:
+        return f"{value / 1e6:g}mbit"
+    if parse is parse_arrivals:
+        return f"{value:g}/s"
+    if parse is parse_share:
+        return f"{value * 100:g}%"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def show_size(size: float) -> str:

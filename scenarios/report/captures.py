@@ -10,7 +10,7 @@ from scenarios import console
 from scenarios.measure.stories import Connection, Event, connections_of
 from scenarios.report.pcapng import Capture, Comment, NoCaptureError, merge
 
-SAID = ("step", "wire", "fault", "move", "refused", "lost", "stranded", "members", "buckets")
+SAID = ("step", "wire", "link", "fault", "move", "refused", "lost", "stranded", "members", "buckets")
 MOST = 2000
 """Comments, at most; with more, the moves are left out."""
 

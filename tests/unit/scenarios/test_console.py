@@ -101,8 +101,40 @@ expect: [one.intact]
     assert len(around({"one.intact": 0}, events[:1] + refused[:1] * 50)) == 2
 
 
+def test_the_events_around_a_failure_are_in_their_order():
+    """Also those that are told again and again, which count once."""
+    link, step = ev(1, "link", nic="nic0", up=False), ev(2, "step", index=0, do="link_up", nic="nic0")
+    assert around({"one.intact": False}, [link, step, {**link, "t": 3.0}]) == [
+        "   2.000 s  step 1: link_up nic0",
+        "   3.000 s  nic0: the agent sees its link down",
+    ]
+
+
 def test_events_that_nobody_needs_are_silent():
     assert tell(ev(1, "learned", mac="x"), {}) == ""
+    assert tell(ev(1, "fault", nic="nic0", kind="link"), {}) == "", "the event `link` has told it"
+
+
+def test_a_step_is_told_as_it_was_written():
+    def told(do: str, **words: object) -> str:
+        return tell(ev(1, "step", index=0, at=0.5, do=do, **words), {})
+
+    assert (
+        told("link_flap", nic="nic1", times=4, down=0.2, up=1.5) == "step 1: link_flap nic1 times 4 down 200ms up 1.5s"
+    )
+    assert told("set_rate", nic="nic1", rate=10_000_000) == "step 1: set_rate nic1 rate 10mbit"
+    assert told("impair", nic="nic1", loss=0.015) == "step 1: impair nic1 loss 1.5%"
+    assert told("syn_flood", client="c1", rate=500.0) == "step 1: syn_flood c1 rate 500/s"
+    assert told("change_router_mac", announce=False) == "step 1: change_router_mac announce false"
+    assert told("of_a_newer_teambed", hours=0.5) == "step 1: of_a_newer_teambed hours 0.5"
+
+
+def test_another_team_is_not_said_to_offload():
+    team = SCENARIO.team.model_copy(update={"driver": "ovs_active_backup"})
+    for scenario, said in ((SCENARIO, True), (SCENARIO.model_copy(update={"team": team}), False)):
+        out = io.StringIO()
+        Console(scenario, out).result(judge(SCENARIO, run(), {}), run(), Path("results/s"))
+        assert ("of the time offloaded" in out.getvalue()) == said
 
 
 def test_many_connections_are_told_together():

@@ -70,7 +70,7 @@ EVENTS = [
     ev(0.5, "scenario", scenario="s", epoch=1000.5),
     ev(1.0, "connected", traffic="download", **WHO),
     ev(1.5, "step", index=1, do="link_down", nic="nic0"),
-    ev(1.6, "fault", "agent", nic="nic0", kind="link"),
+    ev(1.6, "link", "agent", nic="nic0", up=False),
     move(1.7, "reload", "link_down", "nic0", "nic1"),
     ev(1.8, "progress", traffic="download", dir="receive", bytes=1, gap_ms=1.0),
 ]
@@ -79,7 +79,7 @@ EVENTS = [
 def test_comments_are_the_consoles_words():
     assert comments(EVENTS) == [
         (1001.5, "step 2: link_down nic0"),
-        (1001.6, "nic0: the agent sees its link fail"),
+        (1001.6, "nic0: the agent sees its link down"),
         (1001.7, "download: reload nic0 → nic1 (link_down)"),
     ]
     assert comments(EVENTS[1:]) == [], "nobody knows how the clocks stood to each other"
@@ -88,7 +88,7 @@ def test_comments_are_the_consoles_words():
 def test_of_thousands_of_moves_the_faults_are_told():
     assert [words for _, words in comments([*EVENTS, *EVENTS[4:5] * 3000])] == [
         "step 2: link_down nic0",
-        "nic0: the agent sees its link fail",
+        "nic0: the agent sees its link down",
     ]
 
 
