@@ -73,7 +73,9 @@ class Agent:
 
     def _behind_a_turn(self) -> bool:
         self.custody.moves.begin()
-        return True
+        done = self.custody.look_on()
+        self.custody.moves.begin()
+        return done
 
     def counters(self) -> dict[str, dict[str, int]]:
         return {name: self.records.counts(nic) for nic, name in enumerate(self.team.names)}
@@ -83,7 +85,7 @@ class Agent:
     def _meet(self, place: int) -> None:
         path = self.config.host.socket if place == HOST else self.config.nics[place].socket
         peer = self.peers[place] = EnginePeer(path)
-        self.loop.watch(peer.fd, partial(self._hear, place, peer), EDGE)
+        self.loop.watch(peer.fd, partial(self._hear, place, peer), EDGE, urgent=True)
         if place != HOST:
             self.team.engines.add(place)
 
@@ -146,9 +148,7 @@ class Agent:
             emit(self.config.name, "link", nic=name, up=nic in self.team.links)
             self.watch.carrier(nic, nic in self.team.links)
         self._reconsider()
-        for nic in range(len(self.team.names)):
-            if nic not in self.team.active:
-                self.custody.link_down(nic)
+        self.custody.links_down(*sorted(set(range(len(self.team.names))) - set(self.team.active)))
         for connection in closed:
             self.custody.closed(connection)
         for connection, record in found.lost:
@@ -229,7 +229,7 @@ class Agent:
         self.watch.carrier(nic, up)
         self._reconsider()
         if not up and nic not in self.team.members:
-            self.custody.link_down(nic)  # what had not left it yet
+            self.custody.links_down(nic)  # what had not left it yet
 
     def remove_nic(self, nic: int) -> None:
         """Takes a NIC out of the team: what it holds moves away, and nothing new comes to it."""
@@ -253,9 +253,7 @@ class Agent:
             if why in ("lacp", "probe"):
                 emit(self.config.name, "fault", nic=self.team.name(nic), kind=why)
         down = sorted(before - self._active - {seen_to})
-        living = self.custody.living() if down else []
-        for nic in down:
-            self.custody.link_down(nic, living)
+        self.custody.links_down(*down)
         for nic in sorted(self._active - before):
             self.custody.link_up(nic)
 

@@ -6,16 +6,16 @@ Decides: nothing by itself. Never touches: engines, links, the frame path's sett
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any
 
-from host_agent import farewell, kernel, policy, rtnetlink
+from host_agent import farewell, policy, rtnetlink
 from host_agent.ageing import Aged, give_way
 from host_agent.config import AgentConfig
 from host_agent.connection import Connection
 from host_agent.decision import Record
-from host_agent.emit import emit, emit_each
+from host_agent.emit import emit
 from host_agent.flood import is_half_open
 from host_agent.hold import Hold
 from host_agent.loop import Loop
@@ -26,6 +26,7 @@ from host_agent.policy import HOST, Choice, Chooser, Evidence, OnFault, Plan, Se
 from host_agent.records import Assignment, Records, RecordsFull, Report
 from host_agent.reload import Outcome
 from host_agent.team import TeamState
+from host_agent.telling import tell
 from host_agent.tracked import Tracked, Tracker
 
 MANY = 64
@@ -61,29 +62,46 @@ class Custody:
         self._paths = paths
         self._chooser = Chooser(config.choice)
         self._room_after = 0.0
+        self._looks = deque[tuple[tuple[int, ...], Iterator[policy.Records], dict[int, int]]]()
         self._unreset: set[Connection] = set()
         self._requested: set[Connection] = set()
 
     # -- faults, returns, membership ---------------------------------------------------------------------------------
 
-    def living(self) -> policy.Records:
-        """All records but those of offloaded connections that have ended: what is left, a TIME-WAIT, cannot move."""
-        return [(c, r) for c, r in self._records.all() if not (r.offloaded and self.tracker.ended(c))]
+    def _living(self, some: Iterable[tuple[Connection, Record]]) -> policy.Records:
+        """All but those of offloaded connections that have ended: what is left, a TIME-WAIT, cannot move."""
+        return [(c, r) for c, r in some if not (r.offloaded and self.tracker.ended(c))]
 
-    def link_down(self, nic: int, living: policy.Records | None = None) -> None:
-        """living: as it was just before; reading many records takes long, and several links may be lost at once."""
-        self._carry_out(self._on_link_down(nic, self.living() if living is None else living), nic)
+    def links_down(self, *nics: int) -> None:
+        """Looks through the records for what these NICs hold; through the first slice now, and through the others with
+        look_on(): with thousands on a NIC, the first are on their way meanwhile."""
+        if nics:
+            self._looks.append((nics, self._records.slices(), self._load()))
+            self.look_on()
+
+    def look_on(self) -> bool:
+        """Through another slice of the records; True when that was all there was to look through."""
+        if self._looks:
+            nics, slices, load = self._looks[0]
+            some = next(slices, None)
+            if some is None:
+                self._looks.popleft()
+            else:
+                living = self._living(some)
+                for nic in nics:
+                    self._carry_out(self._on_link_down(nic, living, load), nic)
+        return not self._looks
 
     def link_up(self, nic: int) -> None:
         rebalance = self._config.fail_back == "rebalance"
-        records, active = self.living(), self._team.active
+        records, active = self._living(self._records.all()), self._team.active
         self._carry_out(policy.on_link_up(nic, active, records, rebalance=rebalance, chooser=self._chooser), nic)
 
     def adapter_failed(self, nic: int) -> None:
         for connection, record in list(self._records.all()):
             if record.nic == nic and self.tracker.ended(connection):
                 self._remove(connection)
-        self._carry_out(policy.on_adapter_failure(nic, self.living()), nic)
+        self._carry_out(policy.on_adapter_failure(nic, self._living(self._records.all())), nic)
 
     def host_failed(self) -> None:
         """The host's engine is gone with what it held; its kernel resets those connections. Those on NICs stay."""
@@ -97,11 +115,22 @@ class Custody:
             self._remove(connection)
 
     def removed(self, nic: int) -> None:
-        walk = policy.on_remove(nic, self._team.active, self.living(), self._chooser)
+        walk = policy.on_remove(nic, self._team.active, self._living(self._records.all()), self._chooser)
         self._carry_out(walk, nic)
 
-    def _on_link_down(self, nic: int, records: policy.Records) -> Walk:
-        return policy.on_link_down(nic, self._team.active, records, self._config.on_fault, self._chooser)
+    def _on_link_down(self, nic: int, records: policy.Records, load: dict[int, int]) -> Walk:
+        active = self._team.active
+        if nic in active:  # its link has returned meanwhile
+            return Walk()
+        return policy.on_link_down(nic, active, records, self._config.on_fault, self._chooser, load)
+
+    def _load(self) -> dict[int, int]:
+        """Offloaded connections by NIC, as far as a choice depends on it. Counting all records takes long, and with no
+        NIC left every connection asks again and again."""
+        if len(self._team.active) < 2 or self._config.choice is not Choice.LEAST_LOADED:
+            return {}
+        counted = sum(self._records.tally(), Counter[tuple[int, bool]]())
+        return {nic: count for (nic, offloaded), count in counted.items() if offloaded}
 
     # -- strays, thresholds, ends ------------------------------------------------------------------------------------
 
@@ -269,10 +298,7 @@ class Custody:
 
     def choose(self, connection: Connection) -> int | None:
         """A NIC for a connection that goes to any. None when no NIC is active."""
-        active = self._team.active
-        # Going through all records takes long, and with no NIC left every connection asks again and again.
-        matters = len(active) > 1 and self._config.choice is Choice.LEAST_LOADED
-        return self._chooser.pick(active, policy.load_of(self._records.all()) if matters else {}, connection)
+        return self._chooser.pick(self._team.active, self._load(), connection)
 
     def _retry(self, connection: Connection) -> None:
         self._loop.after(policy.RETRY, partial(self.offload, connection, anew=True))
@@ -282,38 +308,14 @@ class Custody:
         came = [outcome for outcome in outcomes if outcome.moved]
         for outcome in came:
             self._moved(outcome, self.tracker.of(outcome.plan.connection))
-        for target in dict.fromkeys(outcome.target for outcome in came):
-            self._tell([outcome for outcome in came if outcome.target == target])
-        for outcome in outcomes:
-            if outcome.target is None:
-                emit(self._config.name, "lost", **self._facts(outcome), reason=outcome.reason)
-            elif not outcome.moved:
-                why = {"reason": outcome.code or "state", "error": outcome.reason}
-                emit(self._config.name, "refused", **self._facts(outcome), **why)
+        tell(self._config.name, outcomes, self._team)
+        for outcome in outcomes if len(came) < len(outcomes) else ():
+            if outcome.target == outcome.plan.source:
                 self._refused(outcome)
         active = self._team.active
         for outcome in outcomes:
             if outcome.target not in (None, HOST, *active):
                 self._came_too_late(outcome)
-
-    def _tell(self, came: Sequence[Outcome]) -> None:
-        """One `move` event for each of those that went from one place to another together."""
-        one = came[0]
-        parts = {name: round(1000 * seconds, 3) for name, seconds in one.parts.items()}
-        facts = self._route(one) | {"parts_ms": parts | {"total": round(sum(parts.values()), 3)}}
-        if one.kind == "offload":  # nobody asks at other moves, and reading it takes long
-            facts["host_tcp_segments"] = kernel.tcp_in_segments()
-        emit_each(self._config.name, "move", map(_described, came), **facts)
-
-    def _facts(self, outcome: Outcome) -> dict[str, Any]:
-        return {**outcome.plan.connection.fields(), **self._route(outcome)}
-
-    def _route(self, outcome: Outcome) -> dict[str, Any]:
-        """What it was, why, from where, and where to: there where it is, or should have gone."""
-        plan = outcome.plan
-        to = outcome.target if outcome.moved and outcome.target is not None else plan.target
-        facts = {"kind": outcome.kind, "cause": plan.cause}
-        return facts | {"from": self._team.name(plan.source), "to": self._team.name(to)}
 
     def _came_too_late(self, outcome: Outcome) -> None:
         """Its NIC's link died, or its engine, while the context was on its way there."""
@@ -342,7 +344,7 @@ class Custody:
         """Tries again to bring a connection away from a NIC without a link."""
         record = self._records.get(connection)
         if record is not None and record.offloaded and record.nic not in self._team.active:
-            self._carry_out(self._on_link_down(record.nic, [(connection, record)]), record.nic)
+            self._carry_out(self._on_link_down(record.nic, [(connection, record)], self._load()), record.nic)
 
     def _moved(self, outcome: Outcome, track: Tracked) -> None:
         now, plan, known = time.monotonic(), outcome.plan, outcome.record
@@ -370,12 +372,3 @@ class Custody:
     def _mark(self, connection: Connection, r: Record, *, due: bool | None = None, closing: bool | None = None) -> None:
         """Unless the record is another's by now."""
         self._records.assign([Assignment(connection, r.epoch, r.nic, r.offloaded, r.stage, due=due, closing=closing)])
-
-
-def _described(outcome: Outcome) -> dict[str, Any]:
-    """What an event tells of one connection of a batch."""
-    saved = outcome.saved
-    facts = {"epoch": outcome.epoch, "context_bytes": outcome.context_bytes}
-    facts |= {"held_frames": outcome.held_frames, "retransmits": saved["retransmits"]}
-    carried = {"not_carried": saved["lost_state"]} if "lost_state" in saved else {}
-    return {**outcome.plan.connection.fields(), **facts, **carried}

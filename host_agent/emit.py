@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 _ZERO = float(os.environ.get("TEAMBED_T0", "0"))
+_MARK = "\0"
+_MARKED = f", {json.dumps(_MARK)}"
 
 
 def now() -> float:
@@ -26,7 +28,9 @@ def emit(who: str, event: str, **fields: Any) -> None:
 
 def emit_each(who: str, event: str, each: Iterable[Mapping[str, Any]], **common: Any) -> None:
     """An event for each, of one moment and with some fields in common."""
-    begin = json.dumps({"t": now(), "who": who, "event": event, **common})[:-1]
-    lines = [f"{begin}, {json.dumps(fields)[1:]}\n" for fields in each]
-    if lines:
-        os.write(1, "".join(lines).encode())
+    begin = json.dumps({"t": now(), "who": who, "event": event, **common})[:-1] + ", "
+    # All by one call, which takes a third of the time, and with marks in between, which no object has within.
+    marked = [part for fields in each for part in (fields, _MARK)]
+    if marked:
+        lines = json.dumps(marked).removeprefix("[{").removesuffix(f"{_MARKED}]").split(f"{_MARKED}, {{")
+        os.write(1, "".join([f"{begin}{line}\n" for line in lines]).encode())

@@ -102,7 +102,8 @@ class Engine:
             self._hang_up()
         self._link = link
         self._greeted = False
-        self.loop.watch(link.fd, self._listen_to_agent, EDGE)
+        # Thousands of connections may have bytes to be carried just when they are to leave.
+        self.loop.watch(link.fd, self._listen_to_agent, EDGE, urgent=True)
         limits = self._holding.limits
         about = {"capacity": limits.capacity, "features": sorted(limits.features)}
         self._tell(Message("ready", {"version": VERSION, "name": self.name, **about}))

@@ -156,13 +156,6 @@ class Map:
             before, size = place, max(size, min(8 * size, most))
             yield count.value, keys.raw, values.raw
 
-    def in_batches(self) -> Iterator[tuple[bytes, bytes]]:
-        """The same, one by one."""
-        for count, keys, values in self.batches():
-            for n in range(count):
-                key = keys[n * self._key_size : (n + 1) * self._key_size]
-                yield key, values[n * self._value_size : (n + 1) * self._value_size]
-
     def put_many(self, elements: Sequence[tuple[bytes, bytes]]) -> None:
         """Puts all of them by one system call. Raises KernelError; some are there then, and some are not."""
         keys, values = (b"".join(parts) for parts in zip(*elements, strict=True)) if elements else (b"", b"")

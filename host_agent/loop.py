@@ -15,29 +15,37 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+_ROUND = 16
+"""Events of a round: what is urgent waits for so many handlers at most, however many descriptors are ready."""
+
 Handler = Callable[[int], None]
 EDGE = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
 
 class Loop:
     def __init__(self) -> None:
-        self._epoll = select.epoll()
+        self._epoll = select.epoll()  # which is fair: whoever becomes ready waits behind all that are
+        self._urgent, self._urgent_fds = select.epoll(), set[int]()
         self._handlers: dict[int, Handler] = {}
-        self._urgent: int | None = None
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()  # between timers of the same moment
         self._running = True
 
     def watch(self, fd: int, handler: Handler, mask: int = select.EPOLLIN, *, urgent: bool = False) -> None:
-        """Calls handler(events) when the descriptor is ready; an urgent one before all others."""
+        """Calls handler(events) when the descriptor is ready; one that is urgent to be read before all others, and
+        then perhaps once more in vain."""
         self._epoll.register(fd, mask)
         self._handlers[fd] = handler
         if urgent:
-            self._urgent = fd
+            self._urgent.register(fd, select.EPOLLIN)
+            self._urgent_fds.add(fd)
 
     def unwatch(self, fd: int) -> None:
         self._epoll.unregister(fd)
         del self._handlers[fd]
+        if fd in self._urgent_fds:
+            self._urgent_fds.remove(fd)
+            self._urgent.unregister(fd)
 
     def after(self, seconds: float, act: Callable[[], None]) -> None:
         """Calls act once, about so many seconds from now."""
@@ -55,9 +63,9 @@ class Loop:
         gc.freeze()
         may_wait = True
         while self._running:
-            events = self._epoll.poll(self._until_next() if may_wait else 0)
+            events = self._epoll.poll(self._until_next() if may_wait else 0, _ROUND)
             if len(events) > 1:
-                events.sort(key=lambda event: event[0] != self._urgent)
+                events = self._urgent.poll(0) + events
             for fd, mask in events:
                 handler = self._handlers.get(fd)  # an earlier handler of this round may have closed it
                 if handler:

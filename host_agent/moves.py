@@ -23,7 +23,8 @@ from host_agent.verbs import Message, PeerGone
 
 BATCH, FEW = 200, 32
 """Connections in a batch: at most, and at least where there are enough of them. In a larger one each costs less, but
-the first waits until the last is saved and restored. So it is a third of those that wait: both engines have to do."""
+the first waits until the last is saved and restored. So it is a third of those that wait: both engines have to do; and
+the first ones of many are small, for the new engine has nothing to do until one is saved."""
 
 AT_ONCE = 3
 """Batches of one engine at a time: it saves one while one is restored, and never waits for the next."""
@@ -43,7 +44,7 @@ class Moves:
         self.begun: set[Connection] = set()
         self._planned: dict[Connection, Plan] = {}
         self._plans: dict[int, dict[_Way, deque[Plan]]] = {}  # by source, ways in the order of their turns
-        self._batches = Counter[int]()
+        self._batches, self._in_a_row = Counter[int](), Counter[int]()
         self._waiters: dict[Connection, Done] = {}
 
     def __contains__(self, connection: object) -> bool:
@@ -67,7 +68,8 @@ class Moves:
         while (turn := next((one for one in self._plans if self._batches[one] < AT_ONCE), None)) is not None:
             ways = self._plans[turn]
             way, plans = next(iter(ways.items()))
-            size = min(len(plans), BATCH, max(FEW, len(plans) // AT_ONCE))
+            self._in_a_row[turn] = self._in_a_row[turn] + 1 if self._batches[turn] else 0
+            size = min(len(plans), BATCH, max(FEW, len(plans) // AT_ONCE), FEW << self._in_a_row[turn])
             taken = [plans.popleft() for _ in range(size)]
             del ways[way]
             if plans:

@@ -44,6 +44,9 @@ class PlainRecords:
     def all(self) -> Iterator[tuple[Connection, Record]]:
         return iter(list(self._records.items()))
 
+    def slices(self) -> Iterator[list[tuple[Connection, Record]]]:
+        yield list(self._records.items())
+
     def quiet(self, since: int, closed_since: int) -> Iterator[list[tuple[Connection, Record]]]:
         yield [(c, r) for c, r in self._records.items() if may_be_old(r, since, closed_since)]
 

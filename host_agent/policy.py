@@ -169,11 +169,19 @@ class Walk:
 Records = list[tuple[Connection, Record]]
 
 
-def on_link_down(failed: int, active: tuple[int, ...], records: Records, on_fault: OnFault, chooser: Chooser) -> Walk:
-    """A NIC lost its link. For each of its records: not offloaded -> removed; offloaded -> moved, by policy."""
+def on_link_down(
+    failed: int,
+    active: tuple[int, ...],
+    records: Records,
+    on_fault: OnFault,
+    chooser: Chooser,
+    load: dict[int, int] | None = None,
+) -> Walk:
+    """A NIC lost its link. For each of its records: not offloaded -> removed; offloaded -> moved, by policy. load: as
+    the chooser knows it, and kept up; None: these are all records."""
     walk, offloaded = _walk(failed, records)
     others = tuple(nic for nic in active if nic != failed)
-    load = load_of(records)
+    load = load_of(records) if load is None else load
     for connection in offloaded:
         if on_fault is not OnFault.RELOAD:
             walk.moves.append(Plan(connection, failed, HOST, "link_down", resend=True))

@@ -29,7 +29,7 @@ NEVER = 2**64 - 1
 
 _RECORD = struct.Struct("=IBBBBI6sBxIII10Q")
 _FLAG = 4  # the offload flag's byte of a record, behind the NIC
-_FEW = 1024
+_FEW, _SLICE = 1024, 512
 _LOOKED_AT = 8192  # records for a piece of what the kernel gives at once
 _PIECES = 4  # to a slice: at most 900 records
 _ASKED = struct.Struct("=QQI4x")
@@ -248,6 +248,7 @@ class RecordKeeper(Protocol):
     def team(self, value: Team) -> None: ...
     def get(self, connection: Connection) -> Record | None: ...
     def all(self) -> Iterator[tuple[Connection, Record]]: ...
+    def slices(self) -> Iterator[list[tuple[Connection, Record]]]: ...
     def quiet(self, since: int, closed_since: int) -> Iterator[list[tuple[Connection, Record]]]: ...
     def tally(self) -> Iterator[Counter[tuple[int, bool]]]: ...
     def put(self, connection: Connection, record: Record) -> None: ...
@@ -299,9 +300,17 @@ class Records:
         return self._maps["records"].max_entries()
 
     def all(self) -> Iterator[tuple[Connection, Record]]:
-        """All records, many at a time; those made or deleted meanwhile may be among them or not."""
-        for key, value in self._maps["records"].in_batches():
-            yield from_key(key), unpack_record(value)
+        """All records; those made or deleted meanwhile may be among them or not."""
+        for some in self.slices():
+            yield from some
+
+    def slices(self) -> Iterator[list[tuple[Connection, Record]]]:
+        """The same, some hundred by one system call."""
+        for count, keys, values in self._maps["records"].batches(_SLICE):
+            yield [
+                (from_key(keys[n * KEY.size : (n + 1) * KEY.size]), unpack_record(values, n * _RECORD.size))
+                for n in range(count)
+            ]
 
     def quiet(self, since: int, closed_since: int) -> Iterator[list[tuple[Connection, Record]]]:
         """Those of ageing.py's may_be_old(), a slice at a time. The kernel goes through all of them and gives out only

@@ -65,7 +65,7 @@ def test_an_offloaded_connection_that_has_ended_is_left_out_of_a_walk(case: Case
         case.records.put(connection, Record(0, offloaded=True))
     case.custody.closed(ONE)
     case.team.links.discard(0)
-    case.custody.link_down(0)
+    case.custody.links_down(0)
     assert [(plan.connection, plan.target) for plan in case.begun] == [(TWO, 1)]
     assert case.records.get(ONE) == Record(0, offloaded=True, closing=True)
 
@@ -117,7 +117,7 @@ def test_a_new_one_of_the_same_name_is_another(case: Case, late: bool) -> None:
     assert [(plan.connection, plan.target) for plan in case.begun] == [(ONE, 0)]
     case.records.put(ONE, Record(0, offloaded=True, packets=3))
     case.team.links.discard(0)
-    case.custody.link_down(0)
+    case.custody.links_down(0)
     assert [(plan.connection, plan.target) for plan in case.begun[1:]] == [(ONE, 1)]
 
 
@@ -140,8 +140,8 @@ def test_the_records_are_gone_through_only_where_their_number_decides(
 ) -> None:
     """With no NIC left every connection asks again and again."""
     seen: list[None] = []
-    every = case.records.all
-    monkeypatch.setattr(case.records, "all", lambda: (seen.append(None), every())[1])
+    every = case.records.tally
+    monkeypatch.setattr(case.records, "tally", lambda: (seen.append(None), every())[1])
     case.team.links.clear()
     case.team.links |= links
     case.records.put(TWO, Record(0, offloaded=True))

@@ -1,11 +1,12 @@
-"""A process goes before others as long as nobody gives it orders."""
+"""What is urgent comes first; and a process goes before others as long as nobody gives it orders."""
 
 import os
 from collections.abc import Callable
+from unittest.mock import MagicMock
 
 import pytest
 
-from host_agent.loop import Loop, Precedence
+from host_agent.loop import _ROUND, Loop, Precedence
 
 AHEAD, ORDINARY = os.SCHED_RR, os.SCHED_OTHER
 
@@ -74,3 +75,36 @@ def test_who_was_started_in_another_class_stays_there(started: int, monkeypatch:
     one.take()
     one.stand_back()
     assert (machine.classes, machine.waiting) == ([], [])
+
+
+def test_what_is_urgent_waits_for_a_round_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are ready, and whenever it becomes so."""
+    monkeypatch.setattr("host_agent.loop.signal", MagicMock())
+    monkeypatch.setattr("host_agent.loop.gc", MagicMock())
+    loop, calls = Loop(), list[str]()
+    pipes = [os.pipe() for _ in range(5 * _ROUND + 1)]
+    *others, (urgent, ring) = pipes
+
+    def heard(_mask: int) -> None:
+        os.read(urgent, 1)
+        calls.append("urgent")
+        loop.unwatch(urgent)
+
+    def other(reader: int, _mask: int) -> None:
+        if not calls:
+            os.write(ring, b"!")
+        os.read(reader, 1)
+        calls.append("other")
+        if calls.count("other") == len(others):
+            loop._stop()
+
+    for reader, writer in others:
+        os.write(writer, b"!")
+        loop.watch(reader, lambda mask, reader=reader: other(reader, mask))
+    loop.watch(urgent, heard, urgent=True)
+    loop.run()
+    assert calls.index("urgent") <= _ROUND
+    assert calls.count("urgent") == 1
+    for pipe in pipes:
+        for end in pipe:
+            os.close(end)

@@ -9,7 +9,7 @@ import pytest
 from host_agent import verbs
 from host_agent.connection import Connection
 from host_agent.decision import Record, Stage
-from host_agent.moves import AT_ONCE, BATCH, Moves
+from host_agent.moves import AT_ONCE, BATCH, FEW, Moves
 from host_agent.peer import engine_gone
 from host_agent.plain_records import PlainRecords
 from host_agent.policy import Plan
@@ -91,27 +91,34 @@ def test_what_is_asked_for_in_one_turn_goes_together(case: Case) -> None:
     assert [(o.plan.connection, o.target) for o in case.over] == [(one, 1) for one in MANY[:10]]
 
 
-def test_a_batch_has_a_largest_size_and_few_are_under_way(case: Case) -> None:
-    """The old engine is asked for the next as soon as one is over; all wait in their order."""
+def test_batches_of_many_grow_to_a_largest_size_and_few_are_under_way(case: Case) -> None:
+    """The new engine has something to do early; the old one is asked for the next as soon as one is over; all wait in
+    their order."""
     case.start(1, MANY)
     case.moves.begin()
-    assert [len(message.fields["connections"]) for message, _ in case.engines[0].asked] == [BATCH] * AT_ONCE
+    sizes = [len(message.fields["connections"]) for message, _ in case.engines[0].asked]
+    assert sizes == [FEW << n for n in range(AT_ONCE)]
+    begun = sum(sizes)
     held = [case.records.get(one) for one in MANY]
-    assert [r.stage is Stage.HELD for r in held if r] == [n < BATCH * AT_ONCE for n in range(len(MANY))]
+    assert [r.stage is Stage.HELD for r in held if r] == [n < begun for n in range(len(MANY))]
     assert all(one in case.moves for one in MANY)
-    assert case.moves.begun == set(MANY[: BATCH * AT_ONCE])
+    assert case.moves.begun == set(MANY[:begun])
     first = case.engines[0].answer()
     case.moves.begin()
     assert len(case.engines[0].asked) == AT_ONCE - 1
     case.engines[1].answer()
     case.moves.begin()
     assert (len(case.engines[0].asked), [o.plan.connection for o in case.over]) == (AT_ONCE, first)
+    assert len(case.engines[0].asked[-1][0].fields["connections"]) == BATCH
     case.run()
     assert [o.plan.connection for o in case.over] == MANY
     assert not case.moves.begun
+    case.start(1, MANY[:100])
+    case.moves.begin()
+    assert len(case.engines[0].asked[0][0].fields["connections"]) == FEW, "anew"
 
 
-@pytest.mark.parametrize(("many", "sizes"), [(1, [1]), (40, [32, 8]), (100, [33, 32, 32]), (300, [100, 66, 44])])
+@pytest.mark.parametrize(("many", "sizes"), [(1, [1]), (40, [32, 8]), (100, [32, 32, 32]), (300, [32, 64, 68])])
 def test_few_are_shared_out_so_that_both_engines_have_work(case: Case, many: int, sizes: list[int]) -> None:
     case.start(1, MANY[:many])
     case.moves.begin()
@@ -189,7 +196,7 @@ def test_an_old_engine_that_dies(case: Case, when: str) -> None:
         case.moves.begin()
         case.run()
     assert sorted(o.plan.connection for o in case.over) == MANY[:100]
-    assert sum(o.moved for o in case.over) == (33 if when == "at restore" else 0)
+    assert sum(o.moved for o in case.over) == (FEW if when == "at restore" else 0)
     assert {o.code for o in case.over if not o.moved} == {"fault"}
 
 
