@@ -24,6 +24,11 @@ INITIAL_WINDOW = 1024
 on a link that died must go out again whole: the peer may already acknowledge the last of it, and an
 acknowledgement of what was not yet sent is dropped (net/ipv4/tcp_input.c, tcp_ack)."""
 
+OUTPUT_BYTES = 128 * 1024
+"""What one connection of a NIC may have waiting at the wire; twice as much when it sends again. TCP's own limit follows
+the pacing rate, and a restored socket has none yet: it puts whole contexts into the queue of a slow link at once, loses
+the rest there before the wire, and sends that again in a circle (net/ipv4/tcp_output.c, tcp_small_queue_check)."""
+
 WIRE_INDEX = 5000
 """The interface index of every node's end of a link to the switch, larger than any at the switch. Were both
 ends' indexes equal by chance, each in its own namespace, the kernel would take the device for a physical one
@@ -151,6 +156,7 @@ def nic(topology: Topology, one: Nic) -> str:
                 for family in ("ipv4", "ipv6")
                 for line in _conf(family, [one.wire, one.bus], _NO_SOLICITATION, kind="neigh")
             ),
+            f"echo {OUTPUT_BYTES} >ipv4/tcp_limit_output_bytes",
         ],
         ip=[
             "link set lo up",

@@ -34,6 +34,12 @@ def test_offloads_end_at_the_switch() -> None:
     assert settings.switch_side(TOPOLOGY).count("tx off") == 3
 
 
+def test_a_connection_of_a_nic_may_not_fill_its_queue() -> None:
+    """Its own and another's context fit into the queue of the slowest link that has one of its size."""
+    assert f"echo {settings.OUTPUT_BYTES} >ipv4/tcp_limit_output_bytes" in settings.scripts(TOPOLOGY)["nic0"]
+    assert settings.queue_bytes(1) >= settings.OUTPUT_BYTES
+
+
 def test_rates_are_on_both_ends_of_wires_only() -> None:
     """And nowhere without a rate."""
     scripts = settings.scripts(TOPOLOGY)
