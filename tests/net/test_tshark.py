@@ -75,7 +75,7 @@ AGAIN = ("retransmission", "fast_retransmission", "spurious_retransmission", "ou
 was sent again, whatever the time since then makes tshark call it."""
 FIELDS = (
     *("frame.time_epoch", "frame.interface_name", "tcp.srcport", "tcp.len", "tcp.seq", "tcp.ack"),
-    *("tcp.options.timestamp.tsval", "tcp.flags.reset", "tcp.flags.syn"),
+    *("tcp.window_size", "tcp.options.timestamp.tsval", "tcp.flags.reset", "tcp.flags.syn"),
     *(f"tcp.analysis.{word}" for word in AGAIN),
 )
 
@@ -90,6 +90,7 @@ class Segment:
     length: int
     seq: int
     ack: int
+    window: int
     stamp: int
     reset: bool
     syn: bool
@@ -124,8 +125,8 @@ def analysed(capture: Path, name: str, links: str, frames: str) -> list[Segment]
     words = [word for field in FIELDS for word in ("-e", field)]
     found = []
     for line in tshark("-r", str(alone), "-T", "fields", "-E", "occurrence=f", *words).splitlines():
-        t, link, port, length, seq, ack, stamp, reset, syn, *says = line.split("\t")
-        numbers = int(length or 0), int(seq), int(ack or 0), int(stamp or 0)
+        t, link, port, length, seq, ack, window, stamp, reset, syn, *says = line.split("\t")
+        numbers = [int(one or 0) for one in (length, seq, ack, window, stamp)]
         flags = reset in ("1", "True"), syn in ("1", "True"), any(says)
         found.append(Segment(float(t), link, port != "8080", *numbers, *flags))
     return found
@@ -279,9 +280,10 @@ def received(segments: Iterable[Segment]) -> tuple[int, int]:
     RFC 7323 have it.
 
     Of no use is what came in order before, and what its timestamp shows to be older than what was acknowledged already:
-    frames of the link before, which those of the new one overtook.
+    frames of the link before, which those of the new one overtook. Linux makes an exception of an acknowledgement that
+    says nothing new (net/ipv4/tcp_input.c, tcp_disordered_ack).
     """
-    ahead = useless = expected = acknowledged = newest = 0
+    ahead = useless = expected = acknowledged = newest = told = window = 0
     kept: list[tuple[int, int]] = []
     for one in segments:
         if one.by_client:
@@ -291,9 +293,12 @@ def received(segments: Iterable[Segment]) -> tuple[int, int]:
         elif one.reset:
             break
         elif one.stamp < newest - 1:
-            useless += 1
+            says_nothing = not one.length and one.seq == expected and one.ack == told and one.window <= window
+            useless += not says_nothing
         else:
             newest = max(newest, one.stamp) if one.seq <= acknowledged <= one.end else newest
+            window = one.window if one.ack > told or one.seq >= expected else window
+            told = max(told, one.ack)
             if not one.length:
                 useless += one.seq < expected  # a probe
             elif one.end <= expected:
