@@ -88,7 +88,7 @@ def inside(count: int) -> float:
 
 
 def _move(s: socket.socket, connection: Connection) -> socket.socket:
-    repair.freeze(s)
+    repair.freeze([s])
     context = repair.read(s, connection, MAC).context
     new = repair.restore(context)
     repair.resume(new, context, probe=True)

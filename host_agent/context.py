@@ -41,7 +41,8 @@ _FRONT = struct.Struct("!4sHxxI")  # magic, version, checksum
 # next hop, MTU of the path, timeout | socket options | lengths of the queues
 _HEAD = struct.Struct("!36sII5IHBBHBxIIIB3x16s6sHxxI11i3I")
 _SACK, _TIMESTAMPS, _ECN, _WSCALE, _FIN_SENT, _APP_ENDED, _PEER_ENDED = 1, 2, 4, 8, 16, 32, 64
-_BEFORE = zlib.crc32(_FRONT.pack(_MAGIC, VERSION, 0)[:8])  # the checksum is over all bytes but its own four, at 8
+_PREFIX, _CHECKSUM = _FRONT.pack(_MAGIC, VERSION, 0)[:8], struct.Struct("!I")
+_BEFORE = zlib.crc32(_PREFIX)  # the checksum is over all bytes but its own four, at 8
 _QUEUES = _FRONT.size + _HEAD.size
 
 
@@ -71,6 +72,7 @@ class State(IntEnum):
 
 
 MOVABLE = {int(state): state for state in State}
+NAMES = {state: state.name for state in State}
 # A member of an enumeration takes ten times as long to be found as a name of this module.
 _NO_FIN_OUT, _FIN_ACKED = (State.ESTABLISHED, State.CLOSE_WAIT), State.FIN_WAIT2
 _FIN_IN = (State.CLOSE_WAIT, State.LAST_ACK, State.CLOSING)
@@ -106,9 +108,6 @@ class Options(NamedTuple):
     keep_idle: int = 7200
     keep_interval: int = 75
     keep_count: int = 9
-
-
-_OPTIONS = len(Options())
 
 
 class Context(NamedTuple):  # a frozen dataclass takes three times as long to make, and ten times to change
@@ -169,11 +168,8 @@ class Context(NamedTuple):  # a frozen dataclass takes three times as long to ma
             *(self.sndbuf, self.rcvbuf, self.buffer_locks, self.congestion.encode(), self.next_hop, self.mtu, self.rto),
             *(*self.options, len(self.sent), len(self.unsent), len(self.received)),
         )
-        checksum = _BEFORE
-        for part in (head, self.sent, self.unsent, self.received):
-            checksum = zlib.crc32(part, checksum)
-        front = _FRONT.pack(_MAGIC, VERSION, checksum)
-        return b"".join((front, head, self.sent, self.unsent, self.received))
+        rest = b"".join((head, self.sent, self.unsent, self.received))
+        return _PREFIX + _CHECKSUM.pack(zlib.crc32(rest, _BEFORE)) + rest
 
     @classmethod
     def unpack(cls, data: bytes) -> Context:
@@ -183,13 +179,14 @@ class Context(NamedTuple):  # a frozen dataclass takes three times as long to ma
         _, version, checksum = _FRONT.unpack_from(data)
         if version != VERSION:
             raise BadContext(f"context version {version}, this engine has {VERSION}")
-        key, una, nxt, *rest = _HEAD.unpack_from(data, _FRONT.size)
-        mss, snd_ws, rcv_ws, flags, state, ts, sndbuf, rcvbuf, locks, congestion, mac, mtu, rto = rest[5:18]
-        sent, unsent, received = rest[18 + _OPTIONS :]
+        fields = _HEAD.unpack_from(data, _FRONT.size)
+        key, una, nxt = fields[:3]
+        mss, snd_ws, rcv_ws, flags, state, ts, sndbuf, rcvbuf, locks, congestion, mac, mtu, rto = fields[8:21]
+        sent, unsent, received = fields[-3:]
         if len(data) != _QUEUES + sent + unsent + received:
             announced = sent + unsent + received
             raise BadContext(f"context of {len(data) - _QUEUES} queue bytes, {announced} announced")
-        if zlib.crc32(memoryview(data)[12:], zlib.crc32(data[:8])) != checksum:
+        if data[:8] != _PREFIX or zlib.crc32(data[12:], _BEFORE) != checksum:
             raise BadContext("context damaged: checksum differs")
         if state not in MOVABLE:
             raise BadContext(f"context in state {state}, which cannot move")
@@ -199,7 +196,7 @@ class Context(NamedTuple):  # a frozen dataclass takes three times as long to ma
             state=MOVABLE[state],
             snd_una=una,
             rcv_nxt=nxt,
-            window=Window(*rest[:5]),
+            window=Window._make(fields[3:8]),
             mss=mss,
             snd_wscale=snd_ws if scaled else None,
             rcv_wscale=rcv_ws if scaled else None,
@@ -213,7 +210,7 @@ class Context(NamedTuple):  # a frozen dataclass takes three times as long to ma
             next_hop=mac,
             mtu=mtu,
             rto=rto,
-            options=Options(*rest[18 : 18 + _OPTIONS]),
+            options=Options._make(fields[21:-3]),
             sent=data[_QUEUES : _QUEUES + sent],
             unsent=data[_QUEUES + sent : _QUEUES + sent + unsent],
             received=data[_QUEUES + sent + unsent :],
@@ -228,12 +225,16 @@ class Context(NamedTuple):  # a frozen dataclass takes three times as long to ma
         For a link that died: its frames are lost, and waiting for a retransmission timeout would be a stall.
         """
         fin_sent = self.fin_sent and self.state.fin_acked
+        if not self.sent and fin_sent == self.fin_sent:
+            return self
         return self._replace(sent=b"", unsent=self.sent + self.unsent, fin_sent=fin_sent, again=len(self.sent))
 
     def with_relayed(
-        self, *, taken_out: bytes, taken_in: bytes, app_ended: bool = False, peer_ended: bool = False
+        self, taken_out: bytes, taken_in: bytes, *, app_ended: bool = False, peer_ended: bool = False
     ) -> Context:
         """Adds what the relay held: taken from the application for TCP, and taken from TCP for the application; and
         which ends of stream it has passed on already."""
+        if not (taken_out or taken_in or app_ended or peer_ended):
+            return self
         unsent, received = self.unsent + taken_out, taken_in + self.received
         return self._replace(unsent=unsent, received=received, app_ended=app_ended, peer_ended=peer_ended)

@@ -10,16 +10,18 @@ from dataclasses import dataclass, field
 
 from host_agent.connection import Connection
 from host_agent.relay import Relay
+from host_agent.tcp_info import Settings
 
 
-@dataclass
+@dataclass(slots=True, eq=False)
 class Held:
     """One connection that lives here: its TCP socket, the application's channel, and what carries bytes between.
 
     next_hop: where its frames go, while the steering knows nothing of it. frozen: what the relay held, to the peer and
     to the application, since a save. last_state: of the TCP, while it was not CLOSED. ending: the steering was told
     that both streams have ended. first: sequence number of the first byte that the relay got, if known. asked: when its
-    upload was asked for, memory being short (seconds)."""
+    upload was asked for, memory being short (seconds). settings: of the TCP socket, if it was restored here.
+    fills: a sink has not taken all bytes at once."""
 
     connection: Connection
     tcp: socket.socket
@@ -32,6 +34,8 @@ class Held:
     first: int | None = None
     asked: float | None = None
     requested: bool = field(default=False, repr=False)
+    settings: Settings | None = None
+    fills: bool = False
 
 
 @dataclass(eq=False)

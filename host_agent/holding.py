@@ -19,26 +19,28 @@ import select
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from host_agent import kernel, repair, segment
 from host_agent.connection import Connection
-from host_agent.context import BadContext, Context
+from host_agent.context import NAMES, BadContext, Context
 from host_agent.held import Ended, Held
 from host_agent.limits import Limits, Refused
 from host_agent.listener import reset
 from host_agent.loop import EDGE, Loop
 from host_agent.relay import Pipes, Relay, StreamBroken
 from host_agent.steering import Steering
-from host_agent.tcp_info import CLOSED, FIN_WAIT2, LAST_ACK, info, state
+from host_agent.tcp_info import CLOSED, FIN_WAIT2, LAST_ACK, Settings, info, state
 from host_agent.upkeep import Upkeep
 
 TIME_WAIT = 60.0  # seconds; include/net/tcp.h, TCP_TIMEWAIT_LEN
 FIN_TIMEOUT = 60.0  # seconds; include/net/tcp.h, TCP_FIN_TIMEOUT
 LOOK_EVERY = 0.2  # seconds between two looks at the memory that sockets take, where it is limited
 ORDERLY = ("finished", "abandoned")
+_CHANNEL_NEWS = EDGE & ~select.EPOLLOUT
+_TCP_NEWS = _CHANNEL_NEWS | select.EPOLLPRI
+_CHANNEL = socket.SOCK_STREAM | socket.SOCK_NONBLOCK  # what is known of one need not be asked
 
 Tell = Callable[[str, Connection, dict[str, Any]], None]
 
@@ -49,8 +51,7 @@ class NotHere(repair.CannotMove):
     reason = "absent"
 
 
-@dataclass(frozen=True)
-class Saved:
+class Saved(NamedTuple):
     """One frozen connection: what is told of it, its packed context, and its channel, which stays its own."""
 
     connection: Connection
@@ -83,10 +84,8 @@ class Holding:
     # -- bytes -------------------------------------------------------------------------------------------------------
 
     def take(self, connection: Connection, tcp: socket.socket, channel: socket.socket) -> Held:
-        """A connection with its application's channel; both belong to us from now on."""
+        """A connection with its application's channel, neither of which blocks; both belong to us from now on."""
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
-        tcp.setblocking(False)
-        channel.setblocking(False)
         before = self._connections.get(connection)
         if before is not None:  # it is away, or has ended, and nobody has said so yet: its name is another's now
             self._drop(before)
@@ -97,8 +96,16 @@ class Holding:
         return held
 
     def _watch(self, held: Held) -> None:
-        self._loop.watch(held.tcp.fileno(), partial(self._from_tcp, held), EDGE | select.EPOLLPRI)
-        self._loop.watch(held.channel.fileno(), partial(self._from_channel, held), EDGE)
+        """Not whether it can be written to, which is so at once and would be an event of each: see _fills."""
+        self._loop.watch(held.tcp.fileno(), partial(self._from_tcp, held), _TCP_NEWS)
+        self._loop.watch(held.channel.fileno(), partial(self._from_channel, held), _CHANNEL_NEWS)
+        held.fills = False
+
+    def _fills(self, held: Held) -> None:
+        """Bytes wait for a sink: from now on it tells when it can be written to."""
+        self._loop.widen(held.tcp.fileno(), _TCP_NEWS | select.EPOLLOUT)
+        self._loop.widen(held.channel.fileno(), _CHANNEL_NEWS | select.EPOLLOUT)
+        held.fills = True
 
     def _unwatch(self, held: Held) -> None:
         self._busy.pop(held.connection, None)
@@ -135,6 +142,8 @@ class Holding:
         except StreamBroken as broken:
             self._end(held, str(broken))
             return
+        if not held.fills and (held.relay.outward.held or held.relay.inward.held):
+            self._fills(held)
         if held.relay.done and not held.ending:
             held.ending = True
             self._steering.ending(held.connection)
@@ -222,41 +231,35 @@ class Holding:
         learned = self._steering.leaving(list(live))
         for (connection, held), mac in zip(live.items(), learned, strict=True):
             held.next_hop = mac or next_hops[connection] or held.next_hop
-        refused = {}
-        for connection, held in live.items():
-            try:
-                repair.freeze(held.tcp)
-            except repair.CannotMove as refusal:
-                refused[connection] = refusal
-        self._join([live.pop(connection) for connection in refused])
+        whys = repair.freeze([held.tcp for held in live.values()])
+        refused = {one: whys[held.tcp] for one, held in live.items() if held.tcp in whys} if whys else {}
+        if refused:
+            self._join([live.pop(connection) for connection in refused])
         self._steering.left(list(live))
         return refused
 
     def _read(self, held: Held) -> Saved:
         try:
-            reading = repair.read(held.tcp, held.connection, held.next_hop)
+            reading = repair.read(held.tcp, held.connection, held.next_hop, held.settings)
         except repair.CannotMove:
             if held.frozen is None:
                 self._join([held])
                 repair.thaw(held.tcp)
             raise
+        outward, inward = held.relay.outward, held.relay.inward
         if held.frozen is None:
             self._unwatch(held)
-            held.frozen = held.relay.outward.take_held(), held.relay.inward.take_held()
-        out, inward = held.frozen
-        ended = {"app_ended": held.relay.outward.done, "peer_ended": held.relay.inward.done}
-        context = reading.context.with_relayed(taken_out=out, taken_in=inward, **ended)
-        w = context.window
+            held.frozen = outward.take_held(), inward.take_held()
+        context = reading.context.with_relayed(*held.frozen, app_ended=outward.done, peer_ended=inward.done)
+        snd_una, rcv_nxt, w = context.snd_una, context.rcv_nxt, context.window
+        seq = {"snd_una": snd_una, "snd_nxt": context.snd_nxt, "rcv_nxt": rcv_nxt}
         facts = {
             "retransmits": reading.told.retransmits,
-            "bytes_in": held.relay.inward.total,
-            "bytes_out": held.relay.outward.total,
-            "state": context.state.name,
+            "bytes_in": inward.total,
+            "bytes_out": outward.total,
+            "state": NAMES[context.state],
             "lost_state": reading.lost,
-            "seq": {
-                **{"snd_una": context.snd_una, "snd_nxt": context.snd_nxt, "rcv_nxt": context.rcv_nxt},
-                **{"snd_wnd": w.snd_wnd, "rcv_wnd": w.rcv_wnd},
-            },
+            "seq": {**seq, "snd_wnd": w.snd_wnd, "rcv_wnd": w.rcv_wnd},
         }
         return Saved(held.connection, facts, context.pack(), held.channel.fileno())
 
@@ -350,7 +353,8 @@ class Holding:
         except repair.CannotRestore as error:
             self._steering.left([connection])
             return Refused("kernel", str(error))
-        held = self.take(connection, tcp, socket.socket(fileno=channel))
+        held = self.take(connection, tcp, socket.socket(-1, _CHANNEL, 0, channel))
+        held.settings = Settings(context.mss, context.buffer_locks, context.congestion, context.options)
         held.next_hop = context.next_hop
         held.first = context.rcv_nxt - context.state.fin_in - len(context.received)
         held.relay.outward.done = context.app_ended

@@ -102,6 +102,7 @@ class Listener:
                 continue
             tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             repair.limit_unsent(tcp)
+            tcp.setblocking(False)
             self._accepted(connection, tcp, channel, self._service.name)
 
     def _connect_application(self, connection: Connection) -> socket.socket | OSError:
@@ -124,7 +125,7 @@ class Listener:
                 channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
             channel.settimeout(_ANSWER_S)
             channel.connect(app)
-            channel.settimeout(None)
+            channel.setblocking(False)
         except OSError as error:
             channel.close()
             return error

@@ -20,6 +20,7 @@ _ROUND = 16
 
 Handler = Callable[[int], None]
 EDGE = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+_GARBAGE = 50_000  # objects made until the collector looks at them; the usual 700 are five connections
 
 
 class Loop:
@@ -39,6 +40,10 @@ class Loop:
         if urgent:
             self._urgent.register(fd, select.EPOLLIN)
             self._urgent_fds.add(fd)
+
+    def widen(self, fd: int, mask: int) -> None:
+        """Another mask for a descriptor that is watched; what is so already is told at once."""
+        self._epoll.modify(fd, mask)
 
     def unwatch(self, fd: int) -> None:
         self._epoll.unregister(fd)
@@ -61,6 +66,7 @@ class Loop:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the runner's to handle
         # What was imported stays: looking for garbage in it, at every move of many connections, would take long.
         gc.freeze()
+        gc.set_threshold(_GARBAGE)
         may_wait = True
         while self._running:
             events = self._epoll.poll(self._until_next() if may_wait else 0, _ROUND)

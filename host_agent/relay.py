@@ -25,6 +25,7 @@ _BUDGET = 1 << 20  # bytes of one direction until others have their turn
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 _PIPE_SIZE = 1031  # F_SETPIPE_SZ
 _ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+_OUT = select.EPOLLOUT
 _NEWS = select.EPOLLIN | select.EPOLLPRI | _ENDED
 
 
@@ -59,14 +60,13 @@ class Flow:
     """One direction. total: bytes carried so far. held: those taken from the source that the sink has yet to take.
     done: the end of the stream was passed on. urgent: the source may be in front of an urgent byte."""
 
+    __slots__ = ("_ended", "_many", "_names", "_pipe", "_pipes", "_sink", "_source", "done", "held", "total", "urgent")
+
     def __init__(self, source: socket.socket, sink: socket.socket, names: tuple[str, str], pipes: Pipes):
         self._source, self._sink, self._names, self._pipes = source, sink, names, pipes
         self._pipe: tuple[int, int] | None = None
         self._ended = False
         self._many = False  # the last time it was more than a few bytes
-        # A TCP that gave less than it was asked for has no more, and tells of the next byte (epoll(7)). A Unix socket
-        # also stops in front of a descriptor that somebody passes.
-        self._short_is_all = source.family != socket.AF_UNIX
         self.held = 0
         self.total = 0
         self.done = False
@@ -80,7 +80,7 @@ class Flow:
             taken = self._carry_few()
             budget -= taken
             self._many = taken == _FEW
-            if self._short_is_all and not (self._many or self.held or self.urgent or ending):
+            if not (self._many or self.held or self.urgent or ending) and self._short_is_all():
                 return False
         while budget > 0 and not self.done:
             if not self.held and not self._ended and not self._take():
@@ -93,6 +93,11 @@ class Flow:
             elif self._ended:
                 self._shut()
         return not self.done
+
+    def _short_is_all(self) -> bool:
+        """A TCP that gave less than it was asked for has no more, and tells of the next byte (epoll(7)). A Unix socket
+        also stops in front of a descriptor that somebody passes."""
+        return self._source.family != socket.AF_UNIX
 
     def _carry_few(self) -> int:
         """Passes some bytes on; how many were taken."""
@@ -171,8 +176,10 @@ class Flow:
 
     def take_held(self) -> bytes:
         """What was taken from the source and not yet given to the sink, out of the pipe."""
+        if self._pipe is None:
+            return b""
         held = b""
-        while self.held and self._pipe is not None:
+        while self.held:
             part = os.read(self._pipe[0], self.held)
             held += part
             self.held -= len(part)
@@ -192,6 +199,8 @@ class Flow:
 
 class Relay:
     """Both directions of one connection."""
+
+    __slots__ = ("inward", "outward")
 
     def __init__(self, tcp: socket.socket, channel: socket.socket, pipes: Pipes):
         self.outward = Flow(channel, tcp, ("application", "peer"), pipes)
@@ -219,6 +228,6 @@ def _ready(mask: int, source_of: Flow, sink_of: Flow) -> bool:
     ended, more = mask & _ENDED != 0, False
     if mask & _NEWS:
         more = source_of.pump(ending=ended)
-    if ended or (mask & select.EPOLLOUT and sink_of.held):
+    if ended or (mask & _OUT and sink_of.held):
         more = sink_of.pump() or more
     return more

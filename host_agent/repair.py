@@ -2,7 +2,7 @@
 
 Decides: the order of the system calls, and what cannot be moved. Never touches: steering, processes, other sockets.
 
-    freeze(s)   the socket neither sends nor is flushed any more      s = restore(c)   a frozen socket with that state
+    freeze([s]) the socket neither sends nor is flushed any more      s = restore(c)   a frozen socket with that state
     read(s)     its context, what it says of itself                   resume(s, c)     it speaks again
     discard(s)  gone, without a segment                               thaw(s)          it speaks again, unchanged
 
@@ -24,13 +24,15 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
+from functools import lru_cache
 from typing import NamedTuple
 
 from host_agent import segment, tcp_info
 from host_agent.connection import Connection
 from host_agent.context import MOVABLE, Context, Options, State, Window
-from host_agent.tcp_info import PLACES, SO_MEMINFO, STATES, Info, congestion, info, options, state, urgent
+from host_agent.tcp_info import FIRST_RTO, SO_MEMINFO, STATES, USUAL_RTO, Info, Settings, congestion, info
 
 # linux/tcp.h, linux/sockios.h, asm-generic/socket.h: what Python's socket module does not name
 TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ, TCP_REPAIR_OPTIONS = 19, 20, 21, 22
@@ -40,7 +42,7 @@ REPAIR_ON, REPAIR_OFF, REPAIR_OFF_NO_WP = 1, 0, -1
 RECV_QUEUE, SEND_QUEUE = 1, 2
 OPT_MSS, OPT_WINDOW, OPT_SACK_PERMITTED, OPT_TIMESTAMP = 2, 3, 4, 8
 SIOCINQ, SIOCOUTQ, SIOCOUTQNSD = 0x541B, 0x5411, 0x894B
-SO_SNDBUFFORCE, SO_RCVBUFFORCE, SO_BUF_LOCK = 32, 33, 72
+SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 
 UNSENT_LIMIT = 128 * 1024  # bytes
 SHORT_RTO = 300_000  # microseconds; 200,000 is Linux's shortest, and 1,000,000 what it takes for lack of knowledge
@@ -49,11 +51,9 @@ DISCARD = 9  # a service that nobody offers
 _OPTION, _WINDOW = struct.Struct("=II"), struct.Struct("=5I")
 _MEMORY = struct.Struct("=4I")  # SO_MEMINFO begins with: receive queue, its limit, bytes under way, their limit
 _LARGEST = 1 << 18  # bytes of a segment that may be partly acknowledged: 64 KiB and some
-_AS_NEW = Options()
 _STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
 _PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 _CHUNK = 128 * 1024
-_TOLD = 0.5  # seconds until a segment over the loopback counts as lost; it takes microseconds
 _GOES_OUT = 0.001  # seconds in which TCP's own pacing lets the next bytes go, if it is pacing that they wait for
 _TCP = socket.IPPROTO_TCP
 
@@ -68,17 +68,19 @@ class CannotRestore(Exception):
     """The kernel refused a context; the reason is the text."""
 
 
-def freeze(s: socket.socket) -> None:
-    """Raises CannotMove when the socket is not in a state that can move; it is then left as it was."""
-    try:
-        s.setsockopt(_TCP, TCP_REPAIR, REPAIR_ON)
-        now, waits = state(s), urgent(s)
-        if now in MOVABLE and not waits:
-            return
-        s.setsockopt(_TCP, TCP_REPAIR, REPAIR_OFF_NO_WP)
-    except OSError as error:
-        raise CannotMove(f"the socket refuses: {error.strerror}") from None
-    raise CannotMove(f"state {STATES[now]}" if now not in MOVABLE else "urgent data pending")
+def freeze(some: Iterable[socket.socket]) -> dict[socket.socket, CannotMove]:
+    """Those that will not be, for what has come to them, and why; they are left as they were."""
+    refused, frozen = {}, {}
+    for s in some:
+        try:
+            s.setsockopt(_TCP, TCP_REPAIR, REPAIR_ON)
+            frozen[s.fileno()] = s
+        except OSError as error:
+            refused[s] = CannotMove(f"the socket refuses: {error.strerror}")
+    for fd in tcp_info.urgent(frozen):
+        frozen[fd].setsockopt(_TCP, TCP_REPAIR, REPAIR_OFF_NO_WP)
+        refused[frozen[fd]] = CannotMove("urgent data pending")
+    return refused
 
 
 def thaw(s: socket.socket) -> None:
@@ -116,15 +118,18 @@ class Reading(NamedTuple):
     lost: dict[str, int]
 
 
-def read(s: socket.socket, connection: Connection, next_hop: bytes) -> Reading:
-    """Of a frozen socket whose frames are steered away. Raises CannotMove.
+def read(s: socket.socket, connection: Connection, next_hop: bytes, known: Settings | None = None) -> Reading:
+    """Of a frozen socket whose frames are steered away. known: its settings, where they are. Raises CannotMove.
 
     A segment that slipped in before the steering took hold may still be worked on by another CPU; so it is read again
     until no stream has moved meanwhile.
     """
     get = s.getsockopt
     for _ in range(100):
-        before = info(s)
+        before = tcp_info.progress(tcp_info.raw(s))
+        now = MOVABLE.get(before.state)
+        if now is None:
+            raise CannotMove(f"state {STATES[before.state]}")
         memory, rcvbuf, _, sndbuf = _MEMORY.unpack(get(socket.SOL_SOCKET, SO_MEMINFO, _MEMORY.size))
         rcv_nxt = _get_seq(s, RECV_QUEUE)
         queued = _count(s, SIOCINQ) if memory else 0
@@ -132,40 +137,41 @@ def read(s: socket.socket, connection: Connection, next_hop: bytes) -> Reading:
         write_seq = _get_seq(s, SEND_QUEUE)
         unacked = _count(s, SIOCOUTQ) if before.unacked or before.unsent else 0
         sending = _peek(s, unacked and unacked + _LARGEST)
-        told = info(s)
-        if told.progress == before.progress:
+        after = tcp_info.raw(s)
+        if tcp_info.progress(after) == before:
             break
     else:
         raise CannotMove("its queues do not come to rest")
-    now = MOVABLE.get(told.state)
-    if now is None:
-        raise CannotMove(f"state {STATES[told.state]}")
+    told = info(s, after)
+    if known is None:
+        known = tcp_info.settings(s, connection)
     fin = int(now.fin_out and not now.fin_acked)  # behind the bytes: counted, but not one of them
     octets, unsent = unacked - fin, max(0, told.unsent - fin)
     if len(sending) < octets or len(received) != queued:
         raise CannotMove(f"queues of {len(sending)} and {len(received)} bytes, {octets} and {queued} announced")
     # A partly acknowledged segment is peeked whole: what counts ends at write_seq.
     sending = sending[len(sending) - octets :]
+    scaled = told.scaled
     context = Context(
         connection=connection,
         state=now,
         snd_una=(write_seq - unacked) % 2**32,
         rcv_nxt=rcv_nxt,
         window=Window._make(_WINDOW.unpack(get(_TCP, TCP_REPAIR_WINDOW, _WINDOW.size))),
-        mss=get(_TCP, socket.TCP_MAXSEG),
-        snd_wscale=told.scales & 0xF if told.scaled else None,
-        rcv_wscale=told.scales >> 4 if told.scaled else None,
+        mss=known.mss,
+        snd_wscale=told.scales & 0xF if scaled else None,
+        rcv_wscale=told.scales >> 4 if scaled else None,
         sack=told.sack,
         ecn=told.ecn,
         timestamp=get(_TCP, TCP_TIMESTAMP) & 0xFFFFFFFF if told.timestamps else None,
         sndbuf=sndbuf,
         rcvbuf=rcvbuf,
-        buffer_locks=get(socket.SOL_SOCKET, SO_BUF_LOCK),
-        congestion=congestion(s),
+        buffer_locks=known.buffer_locks,
+        congestion=known.congestion,
         next_hop=next_hop,
         mtu=told.path_mtu,
         rto=told.rto >> (told.backoff if told.unacked else 0),  # window probes back off too, but by themselves
-        options=options(s, connection),
+        options=known.options,
         sent=sending[: octets - unsent],
         unsent=sending[octets - unsent :],
         received=received,
@@ -183,27 +189,21 @@ def restore(c: Context) -> socket.socket:
     s = None
     try:
         s = _connected(c)
-        if _teach(c, info(s)):
+        if _teach(c, *tcp_info.path(s)):
             s.close()
             s = _connected(c)
-        agreed = _OPTION.pack(OPT_MSS, c.mss)
-        if c.snd_wscale is not None and c.rcv_wscale is not None:
-            agreed += _OPTION.pack(OPT_WINDOW, c.snd_wscale | c.rcv_wscale << 16)
-        if c.sack:
-            agreed += _OPTION.pack(OPT_SACK_PERMITTED, 0)
-        if c.timestamp is not None:
-            agreed += _OPTION.pack(OPT_TIMESTAMP, 0)
-        s.setsockopt(_TCP, TCP_REPAIR_OPTIONS, agreed)
+        timestamps = c.timestamp is not None
+        s.setsockopt(_TCP, TCP_REPAIR_OPTIONS, _agreed(c.mss, c.snd_wscale, c.rcv_wscale, c.sack, timestamps))
         if c.timestamp is not None:
             s.setsockopt(_TCP, TCP_TIMESTAMP, _signed(c.timestamp))
-        usual = _AS_NEW if c.options.tos == 0 else _AS_NEW._replace(priority=-1)  # IP_TOS sets a priority
-        for where, value, default in zip(PLACES[c.connection.ipv6], c.options, usual, strict=True):
-            if value != default:
-                s.setsockopt(*where, value)
+        for level, name, value in tcp_info.to_set(c.options, c.connection.ipv6):
+            s.setsockopt(level, name, value)
         if congestion(s) != c.congestion:
             s.setsockopt(_TCP, socket.TCP_CONGESTION, c.congestion.encode())
-        _fill(s, RECV_QUEUE, c.received)
-        _fill(s, SEND_QUEUE, c.sent)
+        if c.received:
+            _fill(s, RECV_QUEUE, c.received)
+        if c.sent:
+            _fill(s, SEND_QUEUE, c.sent)
         if c.state is State.ESTABLISHED:
             _set_window(s, c.window)
         else:
@@ -213,6 +213,16 @@ def restore(c: Context) -> socket.socket:
             s.close()
         raise CannotRestore(f"{c.connection}: {error.strerror or error}") from None
     return s
+
+
+@lru_cache
+def _agreed(mss: int, snd_wscale: int | None, rcv_wscale: int | None, sack: bool, timestamps: bool) -> bytes:
+    """What the SYNs said, for TCP_REPAIR_OPTIONS."""
+    said = [(OPT_MSS, mss)]
+    if snd_wscale is not None and rcv_wscale is not None:
+        said.append((OPT_WINDOW, snd_wscale | rcv_wscale << 16))
+    said += [(OPT_SACK_PERMITTED, 0)] * sack + [(OPT_TIMESTAMP, 0)] * timestamps
+    return b"".join(_OPTION.pack(*one) for one in said)
 
 
 def _connected(c: Context) -> socket.socket:
@@ -229,21 +239,24 @@ def _connected(c: Context) -> socket.socket:
         s.bind((connection.dst, connection.dport))
         _set_seq(s, SEND_QUEUE, (c.snd_una - c.state.fin_acked) % 2**32)
         _set_seq(s, RECV_QUEUE, (c.rcv_nxt - c.state.fin_in - len(c.received)) % 2**32)
-        with tcp_info.first_timeout(s, short=c.again > 0):
-            s.connect((connection.src, connection.sport))
+        if c.again:  # the first timeout is short; behind the first answer it is as usual
+            tcp_info.shortest_rto(s, FIRST_RTO)
+        s.connect((connection.src, connection.sport))
+        if c.again:
+            tcp_info.shortest_rto(s, USUAL_RTO)
     except OSError:
         s.close()
         raise
     return s
 
 
-def _teach(c: Context, told: Info) -> bool:
+def _teach(c: Context, rto: int, mtu: int) -> bool:
     """Tells this namespace what the old one knew of the path to the peer, if a fresh socket shows that it is news.
 
     A path's MTU, and that its round trips are short: without, a first timeout is 1 s, the next 3 s. What TCP then
     remembers holds for all connections to this peer, so it is told once. Raises OSError.
     """
-    bigger, slower = 0 < c.mtu < told.path_mtu, c.rto < SHORT_RTO <= told.rto
+    bigger, slower = 0 < c.mtu < mtu, c.rto < SHORT_RTO <= rto
     if bigger:
         segment.tell_mtu(c.connection, c.mtu)
     if slower:
@@ -268,14 +281,14 @@ def _half_close(s: socket.socket, c: Context) -> None:
     room = w._replace(rcv_wup=(c.rcv_nxt - 1) % 2**32, rcv_wnd=max(1, w.rcv_wnd))  # for the FIN that is to come
     _set_window(s, room if c.state.fin_in else w)
     if c.state.fin_in and c.state is not State.CLOSING:
-        _tell_fin(s, c)
+        segment.tell_fin(s, c)
     if c.fin_sent:
         s.setsockopt(_TCP, TCP_REPAIR_QUEUE, SEND_QUEUE)  # so that it counts as sent
         s.shutdown(socket.SHUT_WR)
         if c.state.fin_acked:
-            _tell(s, c, segment.ACK, c.rcv_nxt, c.snd_una, State.FIN_WAIT2)
+            segment.make(s, c, segment.ACK, c.rcv_nxt, c.snd_una, State.FIN_WAIT2)
         elif c.state is State.CLOSING:
-            _tell_fin(s, c)
+            segment.tell_fin(s, c)
     if c.state.fin_in and (c.fin_sent or c.state is not State.CLOSING):
         _set_window(s, w)
 
@@ -304,25 +317,24 @@ def resume(s: socket.socket, c: Context, *, probe: bool) -> None:
     TCP. Raises CannotRestore; discard() is then for the caller."""
     try:
         s.setsockopt(_TCP, TCP_REPAIR, REPAIR_OFF if probe else REPAIR_OFF_NO_WP)
-        # What was sent before goes again at once, whatever the application wants its last piece to wait for.
-        for option in (socket.TCP_CORK, socket.TCP_NODELAY):
-            if c.again:
-                s.setsockopt(_TCP, option, int(option == socket.TCP_NODELAY))
-        _send(s, c.unsent[: c.again])
-        for option, value in ((socket.TCP_CORK, c.options.cork), (socket.TCP_NODELAY, c.options.nodelay)):
-            if c.again:
-                s.setsockopt(_TCP, option, value)
-        _send(s, c.unsent[c.again :])
+        if c.again:  # at once, whatever the application wants its last piece to wait for
+            s.setsockopt(_TCP, socket.TCP_CORK, 0)
+            s.setsockopt(_TCP, socket.TCP_NODELAY, 1)
+            _send(s, c.unsent[: c.again])
+            s.setsockopt(_TCP, socket.TCP_CORK, c.options.cork)
+            s.setsockopt(_TCP, socket.TCP_NODELAY, c.options.nodelay)
+        if len(c.unsent) > c.again:
+            _send(s, c.unsent[c.again :])
         if c.state.fin_out and not c.fin_sent:
             s.shutdown(socket.SHUT_WR)
             if c.state is State.CLOSING:
-                _tell_fin(s, c)
+                segment.tell_fin(s, c)
     except OSError as error:
         raise CannotRestore(f"{c.connection}: {error.strerror or error}") from None
     if c.sent or c.unsent or c.received:  # what was forced up for them goes back, or buffers grow with every move
         _force_buffers(s, c.sndbuf, c.rcvbuf)
     # Forcing a size has also locked it.
-    s.setsockopt(socket.SOL_SOCKET, SO_BUF_LOCK, c.buffer_locks)
+    s.setsockopt(socket.SOL_SOCKET, tcp_info.SO_BUF_LOCK, c.buffer_locks)
     limit_unsent(s)
 
 
@@ -330,21 +342,6 @@ def _send(s: socket.socket, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[s.send(rest) :]
-
-
-def _tell_fin(s: socket.socket, c: Context) -> None:
-    expected = State.CLOSING if c.state is State.CLOSING else State.CLOSE_WAIT
-    _tell(s, c, segment.FIN | segment.ACK, (c.rcv_nxt - 1) % 2**32, c.snd_una, expected)
-
-
-def _tell(s: socket.socket, c: Context, flags: int, seq: int, ack: int, expected: State) -> None:
-    """The socket hears a segment in the peer's name, and is then in the expected state. Raises OSError."""
-    segment.tell(c.connection, flags, seq, ack, min(0xFFFF, c.window.snd_wnd >> (c.snd_wscale or 0)))
-    deadline = time.monotonic() + _TOLD
-    while state(s) != expected:
-        if time.monotonic() > deadline:
-            raise OSError(f"it does not come from state {STATES[state(s)]} to {STATES[expected]}")
-        time.sleep(0.0001)
 
 
 def _set_window(s: socket.socket, w: Window) -> None:
@@ -380,8 +377,6 @@ def _peek(s: socket.socket, room: int) -> bytes:
 
 def _fill(s: socket.socket, queue: int, data: bytes) -> None:
     """Writes a queue in repair mode. The kernel may refuse a large chunk for want of contiguous memory: halve it."""
-    if not data:
-        return
     s.setsockopt(_TCP, TCP_REPAIR_QUEUE, queue)
     rest, chunk = memoryview(data), _CHUNK
     while rest:

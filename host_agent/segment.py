@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 
 from host_agent.connection import Connection
-from host_agent.tcp_info import path_mtu
+from host_agent.context import Context, State
+from host_agent.tcp_info import STATES, path_mtu, state
 
 FIN, RST, ACK = 0x01, 0x04, 0x10  # RFC 9293, 3.1
 _IPV6_HDRINCL = 36  # linux/in6.h
 _TTL, _DISCARD = 64, 9
+_TOLD = 0.5  # seconds until a segment over the loopback counts as lost; it takes microseconds
 
 
 def tell(connection: Connection, flags: int, seq: int, ack: int, window: int) -> None:
@@ -28,6 +31,22 @@ def tell(connection: Connection, flags: int, seq: int, ack: int, window: int) ->
     pseudo = _address(connection, connection.src) + _address(connection, connection.dst)
     pseudo += struct.pack("!II", len(tcp), socket.IPPROTO_TCP) if connection.ipv6 else struct.pack("!HH", 6, len(tcp))
     _send(connection, socket.IPPROTO_TCP, tcp[:16] + struct.pack("!H", _sum(pseudo + tcp)) + tcp[18:])
+
+
+def tell_fin(s: socket.socket, c: Context) -> None:
+    """The peer's FIN. Raises OSError."""
+    expected = State.CLOSING if c.state is State.CLOSING else State.CLOSE_WAIT
+    make(s, c, FIN | ACK, (c.rcv_nxt - 1) % 2**32, c.snd_una, expected)
+
+
+def make(s: socket.socket, c: Context, flags: int, seq: int, ack: int, expected: State) -> None:
+    """The socket hears a segment in the peer's name, and is then in the expected state. Raises OSError."""
+    tell(c.connection, flags, seq, ack, min(0xFFFF, c.window.snd_wnd >> (c.snd_wscale or 0)))
+    deadline = time.monotonic() + _TOLD
+    while state(s) != expected:
+        if time.monotonic() > deadline:
+            raise OSError(f"it does not come from state {STATES[state(s)]} to {STATES[expected]}")
+        time.sleep(0.0001)
 
 
 def tell_mtu(connection: Connection, mtu: int) -> None:

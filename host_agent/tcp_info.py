@@ -8,8 +8,8 @@ from __future__ import annotations
 import select
 import socket
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from host_agent.connection import Connection
@@ -22,13 +22,13 @@ STATES = (
 )
 ESTABLISHED, FIN_WAIT2, TIME_WAIT, CLOSED, LAST_ACK = 1, 5, 6, 7, 9
 CONTEXT = 4096  # bytes that a connection takes with empty queues, about
-SO_MEMINFO = 55  # asm-generic/socket.h
+SO_MEMINFO, SO_BUF_LOCK = 55, 72  # asm-generic/socket.h
 TCP_RTO_MIN_US = 45  # linux/tcp.h
 FIRST_RTO, USUAL_RTO = 10_000, 200_000
 """Microseconds. What is sent again behind a fault may be acknowledged into the dead wire, for the switch may be slower
 than we are; and a full queue that waits for an acknowledgement sends nothing that could ask for another."""
 
-_TCP, _ANY = socket.IPPROTO_TCP, socket.SOL_SOCKET
+_TCP, _ANY, TCP_INFO = socket.IPPROTO_TCP, socket.SOL_SOCKET, socket.TCP_INFO
 # Level and name of each socket option, in the order of context.Options; IPv4, IPv6.
 PLACES = tuple(
     (
@@ -45,11 +45,14 @@ PLACES = tuple(
         ((socket.IPPROTO_IPV6, IPV6_TCLASS), (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)),
     )
 )
+_AS_NEW = Options()
 _KEEPALIVE = PLACES[0].index((_ANY, socket.SO_KEEPALIVE)) + 1
 
 
 # struct tcp_info of linux/tcp.h; the x are fields that nobody here asks for
 _INFO = struct.Struct("=B3xBBBxI4xI4xI32xI4xI4xII16xI16xQQ8xI76xIII")
+_PROGRESS = struct.Struct("=B23xI92xQQ8xI")
+_PATH = struct.Struct("=8xI48xI")
 
 
 class Info(NamedTuple):
@@ -101,14 +104,34 @@ class Info(NamedTuple):
             lost["out_of_order_memory"] = out_of_order
         return lost
 
-    @property
-    def progress(self) -> tuple[int, ...]:
-        """Another one, if either stream has moved."""
-        return self.state, self.unacked, self.acked, self.received, self.unsent
+
+class Progress(NamedTuple):
+    """The same fields of the same TCP_INFO: another one, if either stream has moved."""
+
+    state: int
+    unacked: int
+    acked: int
+    received: int
+    unsent: int
 
 
-def info(s: socket.socket) -> Info:
-    return Info._make(_INFO.unpack(s.getsockopt(_TCP, socket.TCP_INFO, _INFO.size).ljust(_INFO.size, b"\0")))
+def raw(s: socket.socket) -> bytes:
+    """TCP_INFO, for info() and progress()."""
+    return s.getsockopt(_TCP, TCP_INFO, _INFO.size).ljust(_INFO.size, b"\0")  # an older kernel has less of it
+
+
+def progress(told: bytes) -> Progress:
+    return Progress._make(_PROGRESS.unpack_from(told))
+
+
+def info(s: socket.socket, told: bytes = b"") -> Info:
+    return Info._make(_INFO.unpack(told or raw(s)))
+
+
+def path(s: socket.socket) -> tuple[int, int]:
+    """The timeout, in microseconds, and the MTU of the path."""
+    rto, mtu = _PATH.unpack(s.getsockopt(_TCP, TCP_INFO, _PATH.size))
+    return rto, mtu
 
 
 def state(s: socket.socket) -> int:
@@ -125,12 +148,12 @@ def memory(s: socket.socket) -> int:
     return int(CONTEXT + received + queued)
 
 
-def urgent(s: socket.socket) -> bool:
-    """Whether an urgent byte has come and was not read."""
+def urgent(descriptors: Iterable[int]) -> list[int]:
+    """Those sockets that an urgent byte has come to and was not read."""
     poll = select.poll()
-    poll.register(s, select.POLLPRI)
-    events = poll.poll(0)
-    return bool(events) and bool(events[0][1] & select.POLLPRI)
+    for fd in descriptors:
+        poll.register(fd, select.POLLPRI)
+    return [fd for fd, events in poll.poll(0) if events & select.POLLPRI]
 
 
 def path_mtu(s: socket.socket, connection: Connection) -> int:
@@ -143,6 +166,21 @@ def path_mtu(s: socket.socket, connection: Connection) -> int:
         return 0
 
 
+class Settings(NamedTuple):
+    """Parts of a context that only the holder of a socket can change: who has made it need not ask for them again."""
+
+    mss: int
+    buffer_locks: int
+    congestion: str
+    options: Options
+
+
+def settings(s: socket.socket, connection: Connection) -> Settings:
+    """As they are. The largest segment is the negotiated one only while the socket is in repair."""
+    locks, mss = s.getsockopt(_ANY, SO_BUF_LOCK), s.getsockopt(_TCP, socket.TCP_MAXSEG)
+    return Settings(mss, locks, congestion(s), options(s, connection))
+
+
 def options(s: socket.socket, connection: Connection) -> Options:
     """As they are set."""
     get, places = s.getsockopt, PLACES[connection.ipv6]
@@ -152,14 +190,12 @@ def options(s: socket.socket, connection: Connection) -> Options:
     return Options(*values)
 
 
-@contextmanager
-def first_timeout(s: socket.socket, *, short: bool) -> Iterator[None]:
-    """What is connected here has a short first timeout, if it is to; behind the first answer it is as usual."""
-    if short:
-        shortest_rto(s, FIRST_RTO)
-    yield
-    if short:
-        shortest_rto(s, USUAL_RTO)
+@lru_cache
+def to_set(wanted: Options, ipv6: bool) -> list[tuple[int, int, int]]:
+    """Level, name and value of those options that a new socket has otherwise."""
+    usual = _AS_NEW if wanted.tos == 0 else _AS_NEW._replace(priority=-1)  # IP_TOS sets a priority
+    every = zip(PLACES[ipv6], wanted, usual, strict=True)
+    return [(level, name, value) for (level, name), value, default in every if value != default]
 
 
 def shortest_rto(s: socket.socket, microseconds: int) -> bool:

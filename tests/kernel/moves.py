@@ -62,7 +62,8 @@ def small_window(s: socket.socket) -> None:
 
 
 def peek(world: World) -> Context:
-    """Freezes the connection, as save does, and leaves it so."""
+    """Freezes the connection, as save does, and leaves it so. All of it is asked of the socket itself."""
+    world.held().settings = None
     return Context.unpack(world.save(world.owner).context)
 
 

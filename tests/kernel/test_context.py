@@ -80,7 +80,7 @@ class Pair:
         self.sent_in += size
 
     def save(self) -> Context:
-        repair.freeze(self.served)
+        repair.freeze([self.served])
         context = repair.read(self.served, self.connection, MAC).context
         repair.discard(self.served)
         return context
@@ -233,7 +233,7 @@ def test_sequence_numbers_that_wrap(pair: Pair) -> None:
     """Both ends of a fresh connection are set just below 2**32 by hand; then the stream and a move cross it."""
     near = 2**32 - 3000
     ours = pair.save()
-    repair.freeze(pair.peer)
+    repair.freeze([pair.peer])
     backward = Connection(ours.connection.dst, ours.connection.dport, ours.connection.src, ours.connection.sport)
     theirs = repair.read(pair.peer, backward, MAC).context
     repair.discard(pair.peer)
@@ -286,13 +286,12 @@ def test_restored_socket_uses_the_whole_segment_size(pair: Pair) -> None:
 
 def test_urgent_data_that_was_not_read_cannot_move_and_goes_on(pair: Pair) -> None:
     pair.peer.send(b"!", socket.MSG_OOB)
-    _await(lambda: urgent(pair.served))
-    with pytest.raises(repair.CannotMove, match="urgent data pending"):
-        repair.freeze(pair.served)
+    _await(lambda: urgent([pair.served.fileno()]))
+    assert str(repair.freeze([pair.served])[pair.served]) == "urgent data pending"
     pair.write(100)
     assert len(_read_within(pair.peer, 100, 5)) == 100
     assert pair.served.recv(1, socket.MSG_OOB) == b"!"
-    repair.freeze(pair.served)
+    repair.freeze([pair.served])
     repair.thaw(pair.served)
 
 
@@ -305,7 +304,7 @@ def test_a_state_that_cannot_move_is_refused(pair: Pair, who: str) -> None:
                 one.setblocking(False)
                 one.connect_ex(full.getsockname())
             with pytest.raises(repair.CannotMove, match="state SYN-SENT"):
-                repair.freeze(s)
+                _freeze_and_read(s)
             for one in others:
                 one.close()
         return
@@ -313,12 +312,17 @@ def test_a_state_that_cannot_move_is_refused(pair: Pair, who: str) -> None:
     pair.peer.shutdown(socket.SHUT_WR)
     _await(lambda: state(pair.served) == CLOSED)  # TIME-WAIT has no socket any more
     with pytest.raises(repair.CannotMove, match="state CLOSED"):
-        repair.freeze(pair.served)
+        _freeze_and_read(pair.served)
+
+
+def _freeze_and_read(s: socket.socket) -> None:
+    assert not repair.freeze([s])
+    repair.read(s, Connection("10.9.0.2", 1, "10.9.0.1", 2), MAC)
 
 
 def test_frozen_and_thawed_it_sends_what_waits(pair: Pair) -> None:
     pair.write(1000)
-    repair.freeze(pair.served)
+    repair.freeze([pair.served])
     repair.thaw(pair.served)
     pair.finish()
 

@@ -3,7 +3,6 @@
 import os
 import socket
 import time
-from dataclasses import replace
 
 import pytest
 
@@ -128,11 +127,11 @@ def test_refused_for_a_reason_and_thawed(world: World, family: int) -> None:
     world.engines["nic0"].fault = True
     assert refusal(world, "nic0", saved) == "fault"
     world.engines["nic0"].fault = False
-    assert refusal(world, "nic0", replace(saved, context=saved.context[:-1])) == "context"
+    assert refusal(world, "nic0", saved._replace(context=saved.context[:-1])) == "context"
     with world.spaces["nic0"].inside(), socket.socket(family, socket.SOCK_STREAM) as taken:
         taken.bind((connection.dst, connection.dport))
         taken.listen()
-        assert refusal(world, "nic0", replace(saved, context=b"")) == "context"
+        assert refusal(world, "nic0", saved._replace(context=b"")) == "context"
     assert states(world, "nic0") == []
     world.engines["host"].thaw(connection)
     finish(world)

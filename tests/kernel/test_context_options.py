@@ -298,7 +298,7 @@ def shift(world: World, *, snd: int, rcv: int) -> None:
     backward = Connection(*world.connection[2:], *world.connection[:2])
     ours = peek(world)
     with world.peer_space.inside():
-        repair.freeze(world.peer)
+        repair.freeze([world.peer])
         theirs = repair.read(world.peer, backward, MAC).context
         repair.discard(world.peer)
         world.peer = repair.restore(_shifted(theirs, rcv, snd))

@@ -131,6 +131,9 @@ class StepLoop:
         self.epoll.register(fd, mask)
         self._handlers[fd] = handler
 
+    def widen(self, fd: int, mask: int) -> None:
+        self.epoll.modify(fd, mask)
+
     def unwatch(self, fd: int) -> None:
         self.epoll.unregister(fd)
         del self._handlers[fd]
@@ -320,7 +323,8 @@ class World:
         self.connection = Connection(remote[0], remote[1], local[0], local[1])
         self.connected = True
         self.app, channel = socket.socketpair()
-        self.app.setblocking(False)
+        for s in (self.tcp, self.app, channel):
+            s.setblocking(False)
         self.app_end, self.peer_end = End(seed), End(seed + 1)
         self.doors["host"].speaks.add(self.connection)
         self.engines["host"].take(self.connection, self.tcp, channel)
