@@ -68,8 +68,9 @@ STALL_MS = 60.0
 """An application reads a little later than its TCP acknowledges, and an acknowledgement may wait for 40 ms."""
 DROPS = 3
 """The client asks its TCP when it has all bytes; what comes behind them is in the capture all the same."""
-QUEUED_S = 0.1
-"""Frames of the socket that a move leaves behind may wait so long for their wire."""
+AROUND_S = 0.1
+"""A move is told up to so much later than it was made; and frames of the socket that it leaves behind may wait so long
+for their wire."""
 AGAIN = ("retransmission", "fast_retransmission", "spurious_retransmission", "out_of_order")
 """What tshark calls a segment that begins before the highest one sent so far; at its sender's interface each of these
 was sent again, whatever the time since then makes tshark call it."""
@@ -183,7 +184,7 @@ def of_sockets(sent: Sequence[Segment], story: Story) -> list[list[tuple[Segment
     leave behind the second's, and nothing in a frame tells whose it is.
     """
     moves = sorted(story.moves, key=lambda one: one["t"])
-    ends = [(one["t"] - one["parts_ms"]["total"] / 1000, one["t"] + QUEUED_S) for one in moves]
+    ends = [(one["t"] - one["parts_ms"]["total"] / 1000 - AROUND_S, one["t"] + AROUND_S) for one in moves]
     begins = [0.0, *(began for began, _ in ends)]
     lasts = [*(ended for _, ended in ends), float("inf")]
     places = ["host", *(place(one["to"]) for one in moves)]
