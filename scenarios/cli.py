@@ -20,6 +20,7 @@ from scenarios.console import Console
 from scenarios.load import LoadError, cases_of_file, load_file
 from scenarios.report import archive
 from scenarios.report.junit import Case
+from scenarios.spelling import near
 from topologies import capabilities
 from topologies.sandbox import SandboxError
 
@@ -259,9 +260,17 @@ def _files(names: Sequence[str]) -> list[Path]:
             found += inside
         elif not path.exists() and (LIBRARY / f"{name}.yaml").exists():
             found.append(LIBRARY / f"{name}.yaml")
+        elif not path.exists() and (meant := near(name, _scenarios_beside(path))):
+            raise CallError(f"{name}: no such file, and not in `teambed list`; did you mean `{meant[0]}`?")
         else:
             found.append(path)
     return found
+
+
+def _scenarios_beside(path: Path) -> list[str]:
+    """What may be meant instead of a file that is not there: its neighbours, and names of the library."""
+    beside = [file for suffix in ("yaml", "yml") for file in path.parent.glob(f"*.{suffix}")]
+    return [*map(str, sorted(beside)), *(file.stem for file in sorted(LIBRARY.glob("*.yaml")))]
 
 
 def _validate(arguments: argparse.Namespace) -> int:

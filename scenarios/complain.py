@@ -9,8 +9,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from scenarios import schema
-from scenarios.expect import near, nearest
 from scenarios.references import Complaint, Place
+from scenarios.spelling import near, nearest
 from scenarios.steps import STEPS
 
 _TAGS = {"offload_after", "offload_word", "distribution", "size", "[key]"}

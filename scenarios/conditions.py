@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from scenarios import units
+from scenarios.spelling import near
 
 _WRITTEN = re.compile(r"([a-z_]+) ?\( ?([a-z][a-z0-9_]*) ?\)(?: ?>= ?(.+))?")
 
@@ -82,6 +83,8 @@ class Condition:
 def parse(written: str) -> Condition:
     """Read a condition. Raises ValueError with one line that says what there is."""
     found = _WRITTEN.fullmatch(" ".join(written.split()))
+    if found and found.group(1) not in CONDITIONS and (meant := near(found.group(1), list(CONDITIONS))):
+        raise ValueError(f"`{written}` is no condition; did you mean `{written.replace(found.group(1), meant[0], 1)}`?")
     if not found or found.group(1) not in CONDITIONS:
         raise ValueError(f"`{written}` is no condition; write one of {choices('TRAFFIC', 'NIC')}")
     word, of, size = found.groups()

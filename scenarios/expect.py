@@ -15,9 +15,8 @@ and says so.
 """
 
 import ast
-import difflib
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -25,6 +24,7 @@ from typing import Any, Literal
 from scenarios import grammar, vocabulary
 from scenarios.aggregates import AGGREGATES, OF_NONE, OF_TRUTHS, NothingMeasuredError, brief, each, listed, maker
 from scenarios.grammar import ExpectationError
+from scenarios.spelling import near, nearest
 from scenarios.vocabulary import Kind
 
 LONGEST = 300
@@ -296,7 +296,11 @@ def _resolve(path: tuple[str, ...], subjects: Subjects) -> tuple[tuple[str, ...]
     """
     head, *rest = path
     if head not in subjects:
-        raise ExpectationError(f"`{head}` is no traffic of this scenario{nearest(head, list(subjects))}")
+        what = f"`{head}` is no traffic, NIC or switch of this scenario"
+        traffic = [name for name, kind in subjects.items() if kind == "traffic"]
+        if traffic and _measurement("traffic", path):
+            raise ExpectationError(f"{what}; did you mean `{traffic[0]}.{head}`?")
+        raise ExpectationError(f"{what}{nearest(head, list(subjects))}")
     if subjects[head] == "traffic" and len(rest) == 2 and rest[0] in vocabulary.TABLES:
         words, called = vocabulary.TABLES[rest[0]]
         if rest[1] not in words:
@@ -312,6 +316,8 @@ def _resolve(path: tuple[str, ...], subjects: Subjects) -> tuple[tuple[str, ...]
     if known is None:
         asked = ".".join(rest)
         what = f"`{'.'.join(path)}` is no measurement" if rest else f"`{head}` alone is no measurement"
+        if len(rest) == 2 and (meant := near(rest[0], [*vocabulary.TABLES, *filter(None, vocabulary.LISTS)])):
+            raise ExpectationError(f"{what}; did you mean `{head}.{meant[0]}.{rest[1]}`?")
         raise ExpectationError(f"{what}{nearest(asked, _shown(vocabulary.SUBJECTS[subjects[head]]))}")
     return (head, known[0]), known[1], known[0] not in vocabulary.LISTS[""]
 
@@ -324,25 +330,6 @@ def _measurement(subject: str, rest: tuple[str, ...]) -> tuple[str, Kind] | None
 
 def _shown(names: Mapping[str, object]) -> list[str]:
     return [name.removesuffix("_ms").removesuffix("_mbit") for name in names]
-
-
-def nearest(word: str, known: Sequence[str]) -> str:
-    """`; did you mean X?`, or `; there is X, Y …` when nothing is near."""
-    if meant := near(word, known):
-        return f"; did you mean `{meant[0]}`?"
-    shown = [*known] if len(known) <= 20 else [known[0], "…", known[-1]]
-    return f"; there is {', '.join(shown)}" if known else ""
-
-
-def near(word: str, known: Sequence[str]) -> list[str]:
-    """What the word may be a slip for: one, or nothing."""
-    # nic7 is not a slip for nic2: where only the number is wrong, all that there is says more.
-    return difflib.get_close_matches(word, [one for one in known if _unnumbered(one) != _unnumbered(word)], n=1)
-
-
-def _unnumbered(word: str) -> str:
-    """A word without its numbers."""
-    return "".join(letter for letter in word if not letter.isdigit())
 
 
 def _example(subjects: Subjects) -> str:

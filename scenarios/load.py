@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from scenarios import complain, matrix, references
 from scenarios.references import Complaint, Place
 from scenarios.schema import Scenario
+from scenarios.spelling import near
 
 MOST = 20_000
 """Values in one file: aliases of aliases soon make more of them than any machine can check."""
@@ -58,6 +59,9 @@ class Override:
         """Put the value into the file's plain data. Raises LoadError when the path leads nowhere."""
         *way, last = self.place
         try:
+            if way[:1] in (["traffic"], ["services"]) and way[1:] and way[1] not in data[way[0]]:
+                for meant in near(str(way[1]), list(data[way[0]])):
+                    raise LoadError([f"--set {self.written}: `{way[1]}` is not there; did you mean `{meant}`?"])
             for word in way:
                 data = data.setdefault(word, {}) if isinstance(data, dict) else data[word]
             data[last] = self.value

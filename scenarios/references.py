@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from scenarios import aggregates, conditions, configs, drivers, expect, timeline
-from scenarios.expect import nearest
 from scenarios.grammar import ExpectationError
 from scenarios.schema import PLACEHOLDERS, Scenario
+from scenarios.spelling import near, nearest
 from scenarios.steps import (
     PROCESSES,
     ChangeRouterMac,
@@ -163,8 +163,8 @@ def _traffic(scenario: Scenario, clients: Sequence[str], taken: Sequence[str]) -
             yield (*place, "client"), reason
         service = scenario.services.get(traffic.service)
         if service is None:
-            near = nearest(traffic.service, list(scenario.services))
-            reason = f"`{traffic.service}` is no service of this scenario{near}"
+            meant = nearest(traffic.service, list(scenario.services))
+            reason = f"`{traffic.service}` is no service of this scenario{meant}"
             yield (*place, "service"), reason
         elif traffic.command is not None and service.app == "builtin":
             reason = f"`{traffic.service}` is the built-in application, which speaks to teambed's own clients only"
@@ -181,9 +181,9 @@ def _traffic(scenario: Scenario, clients: Sequence[str], taken: Sequence[str]) -
 def _command(scenario: Scenario, name: str) -> Iterator[Complaint]:
     traffic, place = scenario.traffic[name], ("traffic", name)
     for word in re.findall(r"(?<!\$)\{([a-z]+)\}", traffic.command or ""):
-        near = difflib.get_close_matches(word, PLACEHOLDERS, n=1, cutoff=0.75)
-        if near and word not in PLACEHOLDERS:  # what is near none is the shell's, or a program's: awk '{print}'
-            yield (*place, "command"), f"`{{{word}}}` stands for nothing; did you mean `{{{near[0]}}}`?"
+        meant = difflib.get_close_matches(word, PLACEHOLDERS, n=1, cutoff=0.75)
+        if meant and word not in PLACEHOLDERS:  # what is near none is the shell's, or a program's: awk '{print}'
+            yield (*place, "command"), f"`{{{word}}}` stands for nothing; did you mean `{{{meant[0]}}}`?"
     for other, one in scenario.traffic.items():
         if other == name:
             return
@@ -227,8 +227,8 @@ def _step(scenario: Scenario, index: int, topology: Topology) -> Iterator[Compla
         case OfEnd() | SynFlood() if step.client is not None and step.client not in clients:
             yield (*place, "client"), f"`{step.client}` is no client of this network{nearest(step.client, clients)}"
         case SynFlood() if step.service not in scenario.services:
-            near = nearest(step.service, list(scenario.services))
-            yield (*place, "service"), f"`{step.service}` is no service of this scenario{near}"
+            meant = nearest(step.service, list(scenario.services))
+            yield (*place, "service"), f"`{step.service}` is no service of this scenario{meant}"
         case OfNic() if step.do == "adapter_return" and not _before(scenario, index, "adapter_failure"):
             yield place, "no adapter fails before this; `link_up` brings back a link"
 
@@ -258,7 +258,8 @@ def _nic(
         elif of not in traffic:
             yield place, f"`{of}` is no traffic of this scenario{nearest(of, traffic)}"
     elif of is not None:
-        yield place, f"`{word}` takes no connection; there is {', '.join(f'{word}(…)' for word in words)}"
+        meant = f"did you mean `{one[0]}({of})`?" if (one := near(word, words)) else ""
+        yield place, f"`{word}` takes no connection; {meant or 'there is ' + ', '.join(f'{w}(…)' for w in words)}"
     elif word not in nics and word not in timeline.ALONE:
         known = [*more, *nics, *timeline.ALONE]
         yield place, f"`{word}` is no {'process of this run' if more else 'NIC of this network'}{nearest(word, known)}"

@@ -50,7 +50,7 @@ def still_running(folder: Path) -> list[str]:
         ("nics: 3", "nics: 0", "bad.yaml:3: network.nics: a team has 1 to 16 NICs, not 0"),
         ("nics: 3", "nics: 300", "bad.yaml:3: network.nics: a team has 1 to 16 NICs, not 300"),
         ("download.intact", "downlod.intact",
-         "bad.yaml:8: expect[0]: `downlod` is no traffic of this scenario; did you mean `download`?"),
+         "bad.yaml:8: expect[0]: `downlod` is no traffic, NIC or switch of this scenario; did you mean `download`?"),
         ("timeline:", "\ttimeline:", "bad.yaml:6: not YAML: found character '\\t' that cannot start any token"),
     ],
 )  # fmt: skip

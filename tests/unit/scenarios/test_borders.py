@@ -24,6 +24,7 @@ PURE = (
     "timeline",
     "expect",
     "grammar",
+    "spelling",
     "aggregates",
     *(f"measure.{noun}" for noun in ("__init__", "arrivals", "faults", "moves", "nics", "owners", "run", "stories")),
     "measure.switches",

@@ -131,6 +131,13 @@ def test_an_empty_folder(capsys):
     assert wrong(capsys, "run", "empty") == "teambed: empty holds no scenarios (*.yaml)"
 
 
+def test_a_name_that_is_a_slip(capsys):
+    Path("mine.yaml").write_text(GOOD)
+    for slip, meant in (("mine.yml", "mine.yaml"), ("link_failovr", "link_failover")):
+        said = f"teambed: {slip}: no such file, and not in `teambed list`; did you mean `{meant}`?"
+        assert wrong(capsys, "run", slip) == said
+
+
 def test_seed_is_a_set(capsys):
     Path("a.yaml").write_text(GOOD)
     assert wrong(capsys, "run", "a.yaml", "--seed", "-1") == "--set seed=-1: seed: -1 is out of range; use at least 0"

@@ -104,7 +104,7 @@ def test_a_missing_measurement_never_passes(text, missing):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("downlod.intact", "`downlod` is no traffic of this scenario; did you mean `download`?"),
+        ("downlod.intact", "`downlod` is no traffic, NIC or switch of this scenario; did you mean `download`?"),
         ("download.reload == 0", "`download.reload` is no measurement; did you mean `reloads`?"),
         ("download", "`download` alone is no measurement; there is"),
         ("download.causes.gremlins == 0", "`gremlins` is no cause of a move; there is"),
@@ -279,7 +279,8 @@ def test_nothing_to_measure_fails():
         ("p100(b.stalls) == 1", "`p100(b.stalls)` is not part of the language; there is all, any, count"),
         ("max() > 1s", "`max(…)` needs values, for example `max(longest_stall)`"),
         ("max(key=resets) > 1", "`max(…)` needs values"),
-        ("resets == 0", "`resets` is no traffic of this scenario"),
+        ("resets == 0", "`resets` is no traffic, NIC or switch of this scenario; did you mean `a.resets`?"),
+        ("max(b.eech.resets) == 0", "`b.eech.resets` is no measurement; did you mean `b.each.resets`?"),
     ],
 )
 def test_refused_of_many(text, complaint):

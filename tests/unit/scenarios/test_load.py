@@ -99,6 +99,8 @@ def test_the_undamaged_one_is_right():
         ("carrying(download)", "carrying", "f.yaml:12: timeline[0].nic: `carrying` needs a connection: `carrying(download)`"),
         ("carrying(download)", "last(download)",
          "f.yaml:12: timeline[0].nic: `last` takes no connection; there is carrying(…), other(…)"),
+        ("carrying(download)", "carying(download)",
+         "f.yaml:12: timeline[0].nic: `carying` takes no connection; did you mean `carrying(download)`?"),
         ("carrying(download)", "NIC 1",
          "f.yaml:12: timeline[0].nic: `NIC 1` is not a name; write a NIC such as nic0, or carrying(TRAFFIC)"),
         ("do: link_up, nic: last", "do: rehash, connection: d",
@@ -109,6 +111,9 @@ def test_the_undamaged_one_is_right():
          "f.yaml:13: timeline[1].until: `quiet(download)` is no condition; "
          "write one of connected(TRAFFIC), offloaded(TRAFFIC), uploaded(TRAFFIC), done(TRAFFIC), moved(TRAFFIC), "
          "reloaded(TRAFFIC), received(TRAFFIC) >= SIZE, sent(TRAFFIC) >= SIZE, up(NIC), down(NIC)"),
+        ("do: link_up, nic: last", "do: wait, until: recieved(download) >= 1MB",
+         "f.yaml:13: timeline[1].until: `recieved(download) >= 1MB` is no condition; "
+         "did you mean `received(download) >= 1MB`?"),
         ("do: link_up, nic: last", "do: wait, until: received(download)",
          "f.yaml:13: timeline[1].until: `received(download)` is no condition; write `received(download) >= 10MB`"),
         ("do: link_up, nic: last", "do: wait, until: received(download) >= 10",
@@ -214,7 +219,7 @@ def test_the_undamaged_one_is_right():
         ("do: link_up, nic: last", "do: run, node: server, command: ls, name: download",
          "f.yaml:13: timeline[1].name: `download` means something else in expectations; choose another name"),
         # expectations
-        ("download.intact", "seen.output == ''", "f.yaml:15: expect[0]: `seen` is no traffic of this scenario; there is download, run, nic0, nic1, nic2, s1"),
+        ("download.intact", "seen.output == ''", "f.yaml:15: expect[0]: `seen` is no traffic, NIC or switch of this scenario; there is download, run, nic0, nic1, nic2, s1"),
         ("download.longest_stall <= 2s", "download.resets >= 0",
          "f.yaml:16: expect[1]: `download.resets >= 0` always holds, for nothing measured is below 0; leave it out"),
         ("download.intact", "download.intact == download.intact",
@@ -303,6 +308,10 @@ def test_set():
         ("network.nics=99", "--set network.nics=99: network.nics: a team has 1 to 16 NICs, not 99"),
         ("rate", "--set rate: write KEY=VALUE, for example network.rate=100mbit"),
         ("=3", "--set =3: write KEY=VALUE, for example network.rate=100mbit"),
+        (
+            "traffic.downlod.receive=1MB",
+            "--set traffic.downlod.receive=1MB: `downlod` is not there; did you mean `download`?",
+        ),
         ("timeline.7.at=2s", "--set timeline.7.at=2s: `timeline[7].at` leads nowhere in this scenario"),
         ("about.x=2", "--set about.x=2: `about.x` leads nowhere in this scenario"),
     ],
