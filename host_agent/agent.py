@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from host_agent import kernel, policy
@@ -20,22 +20,21 @@ from host_agent.connection import Connection
 from host_agent.custody import Custody
 from host_agent.decision import By
 from host_agent.emit import emit
+from host_agent.engines import Engines
 from host_agent.flood_watch import FloodWatch
 from host_agent.headcount import Headcount
 from host_agent.hold import Hold
 from host_agent.lacp_watch import Watch
-from host_agent.loop import EDGE, Loop
+from host_agent.loop import Loop
 from host_agent.path_watch import PathWatch
-from host_agent.peer import EnginePeer, engine_gone
 from host_agent.policy import HOST
+from host_agent.rebuild import compare
 from host_agent.records import Records, Report, ReportKind, Threshold
 from host_agent.restart import ask_engines
 from host_agent.steering import hold_of
 from host_agent.sweep import Sweep
 from host_agent.team import TeamState
 from host_agent.verbs import Message, PeerGone
-
-RECONNECT = 0.05  # seconds between attempts to reach an engine that is not there
 
 
 class Agent:
@@ -50,11 +49,11 @@ class Agent:
         self._active = frozenset(self.records.team.live)  # as an earlier agent left it
         self.watch = Watch(config, self.loop, self._active, self._reconsider)
         self._hold = Hold(kernel.open_tap(hold_of(config.team), keep=True))
-        self.peers: dict[int, EnginePeer] = {}
+        sockets = {HOST: config.host.socket, **{nic: one.socket for nic, one in enumerate(config.nics)}}
+        self.peers = Engines(self.loop, sockets, self).peers
+        self.team.engines |= set(range(len(config.nics)))
         self.paths = PathWatch(config.name, config.team, self.loop, self.peers, self._place_of)
         self.custody = Custody(config, self.loop, self.records, self.team, self._hold, self.peers, self.paths)
-        for place in (HOST, *range(len(config.nics))):
-            self._meet(place)
         self._rebuild()
         self._reports = self.records.reports(self._report)
         self.loop.watch(self._reports.fd, lambda _mask: self._reports.consume())
@@ -80,56 +79,78 @@ class Agent:
     def counters(self) -> dict[str, dict[str, int]]:
         return {name: self.records.counts(nic) for nic, name in enumerate(self.team.names)}
 
-    # -- engines come and go -----------------------------------------------------------------------------------------
+    # -- engines -----------------------------------------------------------------------------------------
 
-    def _meet(self, place: int) -> None:
-        path = self.config.host.socket if place == HOST else self.config.nics[place].socket
-        peer = self.peers[place] = EnginePeer(path)
-        self.loop.watch(peer.fd, partial(self._hear, place, peer), EDGE, urgent=True)
-        if place != HOST:
-            self.team.engines.add(place)
+    def said(self, place: int, message: Message) -> None:
+        """As engines.Listener, and so are the next four."""
+        match message.verb:
+            case "link":
+                self._link(place, up=message.fields["up"])
+            case "accepted":
+                self.custody.accepted(Connection(*message.fields["connection"]))
+            case "closed":
+                self.custody.closed(Connection(*message.fields["connection"]))
+            case "neighbour":
+                self.paths.heard(message.fields["connection"][0], bytes.fromhex(message.fields["next_hop"]))
+            case "path":
+                self.paths.path_is(message.fields["connection"][0], message.fields["mtu"])
+            case "upload_requested":
+                connection = Connection(*message.fields["connection"])
+                self.custody.requested(connection, place, message.fields["reason"])
 
-    def _meet_again(self, place: int) -> None:
-        try:
-            self._meet(place)
-        except PeerGone:
-            self.loop.after(RECONNECT, partial(self._meet_again, place))
-        else:
-            emit(self.config.name, "engine_back", engine=self.team.name(place))
-            if place == HOST:
-                self.peers[place].ask(Message("query", {}), self._accepted_meanwhile)
-
-    def _accepted_meanwhile(self, answer: Message) -> None:
-        """What a new host engine holds by now; of these nobody has told."""
-        for one in answer.fields.get("connections", ()):
-            self.custody.accepted(Connection(*one["connection"]))
-
-    def _hear(self, place: int, peer: EnginePeer, _mask: int) -> None:
-        try:
-            peer.flush()
-            for message in peer.receive():
-                self._message(place, message)
-        except PeerGone as gone:
-            self._gone(place, peer, str(gone))
-
-    def _gone(self, place: int, peer: EnginePeer, reason: str) -> None:
-        del self.peers[place]
-        self.loop.unwatch(peer.fd)
-        peer.close()
+    def gone(self, place: int, reason: str) -> Callable[[], None]:
         emit(self.config.name, "engine_gone", engine=self.team.name(place), reason=reason)
-        if place != HOST:
-            self.team.engines.discard(place)
-            self.team.links.discard(place)
-            self.watch.carrier(place, False)
-            self._reconsider(seen_to=place)
-        for heard in peer.unanswered():
-            heard(engine_gone())
         if place == HOST:
-            self.custody.host_failed()
-        else:
+            return self.custody.host_failed
+        self.team.engines.discard(place)
+        self.team.links.discard(place)
+        self.watch.carrier(place, False)
+        self._reconsider(seen_to=place)
+
+        def failed() -> None:
             emit(self.config.name, "fault", nic=self.team.name(place), kind="adapter")
             self.custody.adapter_failed(place)
-        self.loop.after(RECONNECT, partial(self._meet_again, place))
+
+        return failed
+
+    def back(self, place: int) -> None:
+        emit(self.config.name, "engine_back", engine=self.team.name(place))
+        if place != HOST:
+            self.team.engines.add(place)
+            self._reconsider()
+
+    def reconnected(self, place: int, reason: str) -> None:
+        emit(self.config.name, "reconnected", engine=self.team.name(place), reason=reason)
+
+    def holds(self, place: int, held: Mapping[Connection, str]) -> None:
+        """Raises PeerGone."""
+        told = compare(place, held, self.records.all(), self.custody.moves.begun)
+        for verb, connections in (("release", told.release), ("discard", told.discard)):
+            if connections:
+                self.peers[place].send(Message(verb, {"connections": connections}))
+        for connection in told.invalidate:
+            self._invalidate(place, connection)
+        self._thaw(place, told.thaw)
+        for connection in told.closing:
+            self.custody.closed(connection)
+        for connection in told.accepted:
+            self.custody.accepted(connection)
+        for connection, record in told.lost:
+            self.custody.lose(connection, record, f"{self.team.name(place)} does not hold it")
+
+    def _thaw(self, place: int, connections: Sequence[Connection]) -> None:
+        """Frozen connections go on; one that cannot is ended, for it would stay as it is for ever. Raises PeerGone."""
+
+        def heard(answer: Message) -> None:
+            for one in answer.fields.get("refused", ()):
+                connection = connections[one["at"]]
+                record = self.records.get(connection)
+                if record is not None:
+                    self.custody.lose(connection, record, f"{self.team.name(place)}: {one['error']}")
+                self._invalidate(place, connection)
+
+        if connections:
+            self.peers[place].ask(Message("thaw", {"connections": connections}), heard)
 
     def _rebuild(self) -> None:
         """Takes up what an earlier agent left, from the engines, before anything else is heard."""
@@ -143,7 +164,7 @@ class Agent:
             elif message.verb == "closed":
                 closed.append(Connection(*message.fields["connection"]))
 
-        found = ask_engines(self.peers, self.records, note)
+        found = ask_engines(self.peers, self.records, note, self._thaw)
         for nic, name in enumerate(self.team.names):
             emit(self.config.name, "link", nic=name, up=nic in self.team.links)
             self.watch.carrier(nic, nic in self.team.links)
@@ -160,24 +181,6 @@ class Agent:
             emit(self.config.name, "rebuilt", records=len(found.records), lost=len(found.lost), took_ms=took)
 
     # -- what is heard -----------------------------------------------------------------------------------------------
-
-    def _message(self, place: int, message: Message) -> None:
-        match message.verb:
-            case "reply":
-                self.peers[place].answered(message)
-            case "link":
-                self._link(place, up=message.fields["up"])
-            case "accepted":
-                self.custody.accepted(Connection(*message.fields["connection"]))
-            case "closed":
-                self.custody.closed(Connection(*message.fields["connection"]))
-            case "neighbour":
-                self.paths.heard(message.fields["connection"][0], bytes.fromhex(message.fields["next_hop"]))
-            case "path":
-                self.paths.path_is(message.fields["connection"][0], message.fields["mtu"])
-            case "upload_requested":
-                connection = Connection(*message.fields["connection"])
-                self.custody.requested(connection, place, message.fields["reason"])
 
     def _report(self, report: Report) -> None:
         match report.kind:

@@ -10,12 +10,13 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
-from host_agent import farewell, policy, rtnetlink
+from host_agent import policy, rtnetlink
 from host_agent.ageing import Aged, give_way
 from host_agent.config import AgentConfig
 from host_agent.connection import Connection
 from host_agent.decision import Record
 from host_agent.emit import emit
+from host_agent.farewell import Farewell
 from host_agent.flood import is_half_open
 from host_agent.hold import Hold
 from host_agent.loop import Loop
@@ -61,6 +62,7 @@ class Custody:
         self.tracker = Tracker()
         self._paths = paths
         self._chooser = Chooser(config.choice)
+        self._farewell = Farewell(config.team)
         self._room_after = 0.0
         self._looks = deque[tuple[tuple[int, ...], Iterator[policy.Records], dict[int, int]]]()
         self._unreset: set[Connection] = set()
@@ -194,8 +196,10 @@ class Custody:
     def lose(self, connection: Connection, record: Record, reason: str) -> None:
         self._remove(connection)
         emit(self._config.name, "lost", **connection.fields(), nic=self._team.name(record.nic), reason=reason)
+        self._have_reset(connection, record.peer_mac)
+
+    def _have_reset(self, connection: Connection, known: bytes) -> None:
         self._unreset.add(connection)
-        known = record.peer_mac
         self._reset_peer(connection, self._paths.hops.changed(connection.src, known) or known)
 
     def _reset_peer(self, connection: Connection, next_hop: bytes, tries: int = RESET_TRIES) -> None:
@@ -206,7 +210,7 @@ class Custody:
             return
         if self._team.active:
             try:
-                farewell.send(self._config.team, connection, next_hop)
+                self._farewell.send(connection, next_hop)
             except OSError as error:
                 emit(self._config.name, "refused", **connection.fields(), reason="reset", error=error.strerror)
             tries -= 1
@@ -310,8 +314,11 @@ class Custody:
             self._moved(outcome, self.tracker.of(outcome.plan.connection))
         tell(self._config.name, outcomes, self._team)
         for outcome in outcomes if len(came) < len(outcomes) else ():
+            connection, was = outcome.plan.connection, outcome.record
             if outcome.target == outcome.plan.source:
                 self._refused(outcome)
+            elif outcome.target is None and was is not None and self._records.get(connection) is None:
+                self._have_reset(connection, was.peer_mac)
         active = self._team.active
         for outcome in outcomes:
             if outcome.target not in (None, HOST, *active):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import socket
 import struct
 import sys
@@ -124,8 +125,11 @@ class Engine:
             except PeerGone:
                 self._hang_up()
 
-    def _listen_to_agent(self, _mask: int) -> None:
+    def _listen_to_agent(self, mask: int) -> None:
         if not self._link:
+            return
+        if mask & select.EPOLLHUP:  # who has gone waits for no answer, and may have decided otherwise since
+            self._hang_up()
             return
         self.precedence.stand_back()
         try:
@@ -142,7 +146,7 @@ class Engine:
     def _obey(self, message: Message) -> None:
         try:
             self._do(message)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, struct.error) as error:
             raise PeerGone(f"{message.verb}: not a request of this protocol: {error!r}") from None
         finally:
             message.close()  # what nobody took

@@ -41,15 +41,26 @@ def probe(connection: Connection, source: bytes, next_hop: bytes, seq: int) -> b
     return next_hop + source + b"\x08\x00" + ip + tcp
 
 
-def send(interface: str, connection: Connection, next_hop: bytes) -> None:
-    """Out of the virtual NIC, by whichever NIC the team then chooses. Two numbers half the space apart: one of them
-    is outside the peer's window for certain. Raises OSError when the interface is down."""
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as s:
-        s.bind((interface, 0))
-        source: bytes = s.getsockname()[4]
+class Farewell:
+    """Sends them, out of the virtual NIC, by whichever NIC the team then chooses.
+
+    From one socket, for the kernel takes some hundredths of a second to close one of these, and many connections may
+    be lost at once."""
+
+    def __init__(self, interface: str):
+        self._interface = interface
+        self._socket: socket.socket | None = None
+
+    def send(self, connection: Connection, next_hop: bytes) -> None:
+        """Two numbers half the space apart: one of them is outside the peer's window for certain. Raises OSError when
+        the interface is down."""
+        if self._socket is None:
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        self._socket.bind((self._interface, 0))
+        source: bytes = self._socket.getsockname()[4]
         seq = int.from_bytes(os.urandom(4))
         for number in (seq, (seq + 2**31) % 2**32):
-            s.send(probe(connection, source, next_hop, number))
+            self._socket.send(probe(connection, source, next_hop, number))
 
 
 def _short(number: int) -> bytes:

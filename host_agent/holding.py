@@ -29,7 +29,7 @@ from host_agent.held import Ended, Held
 from host_agent.limits import Limits, Refused
 from host_agent.listener import reset
 from host_agent.loop import EDGE, Loop
-from host_agent.relay import Pipes, Relay, StreamBroken
+from host_agent.relay import Pipes, Relay, StreamBroken, stream_of
 from host_agent.steering import Steering
 from host_agent.tcp_info import CLOSED, FIN_WAIT2, LAST_ACK, Settings, info, state
 from host_agent.upkeep import Upkeep
@@ -40,7 +40,6 @@ LOOK_EVERY = 0.2  # seconds between two looks at the memory that sockets take, w
 ORDERLY = ("finished", "abandoned")
 _CHANNEL_NEWS = EDGE & ~select.EPOLLOUT
 _TCP_NEWS = _CHANNEL_NEWS | select.EPOLLPRI
-_CHANNEL = socket.SOCK_STREAM | socket.SOCK_NONBLOCK  # what is known of one need not be asked
 
 Tell = Callable[[str, Connection, dict[str, Any]], None]
 
@@ -348,12 +347,16 @@ class Holding:
 
     def _resume(self, context: Context, channel: int, *, resend: bool, probe: bool) -> Refused | None:
         connection = context.connection
+        if (end := stream_of(channel)) is None:
+            self._steering.left([connection])
+            return Refused("context", "its channel is no socket")
         try:
             tcp = self._resumed(context, resend=resend, probe=probe)
         except repair.CannotRestore as error:
+            end.detach()
             self._steering.left([connection])
             return Refused("kernel", str(error))
-        held = self.take(connection, tcp, socket.socket(-1, _CHANNEL, 0, channel))
+        held = self.take(connection, tcp, end)
         held.settings = Settings(context.mss, context.buffer_locks, context.congestion, context.options)
         held.next_hop = context.next_hop
         held.first = context.rcv_nxt - context.state.fin_in - len(context.received)

@@ -1,36 +1,64 @@
 """The agent's end of its conversation with one engine.
 
-Decides: who waits for a reply. Never touches: what messages mean.
+Decides: who waits for a reply, and for how long. Never touches: what messages mean.
 """
 
 from __future__ import annotations
 
 import itertools
 import socket
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-from host_agent.verbs import VERSION, Link, Message, PeerGone
+from host_agent.connection import Connection
+from host_agent.replies import check, check_reply
+from host_agent.verbs import VERSION, Link, Malformed, Message, PeerGone
+
+LIMIT = 5.0  # seconds; an engine that does not answer by then is not one
 
 Heard = Callable[[Message], None]
 
 _ids = itertools.count(1)
 
 
-class EnginePeer:
-    """Raises PeerGone when the engine is not there."""
+class Dead(PeerGone):
+    """Nobody listens there any more."""
 
-    def __init__(self, path: str):
+
+class Asked(NamedTuple):
+    """Who waits for the reply to a message, and since when (seconds)."""
+
+    message: Message
+    heard: Heard
+    since: float
+
+
+class EnginePeer:
+    """known: what it holds was compared with the records, since this conversation began."""
+
+    def __init__(self, path: str, before: Sequence[Asked] = ()):
+        """before: who waits since an earlier conversation. Raises Dead when the engine is not there, and PeerGone when
+        it does not take this one up."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sock.setblocking(False)  # one that hangs does not take up what waits for it
         try:
             sock.connect(path)
             self._link = Link(sock)
         except OSError as error:
-            raise PeerGone(f"engine at {path}: {error.strerror}") from None
+            sock.close()
+            gone = Dead if isinstance(error, ConnectionRefusedError | FileNotFoundError) else PeerGone
+            raise gone(f"engine at {path}: {error.strerror}") from None
+        self.known = False
+        self._before = before
         self.fd = sock.fileno()
-        self._waiting: dict[int, Heard] = {}
-        self.send(Message("hello", {"version": VERSION}))
+        self._waiting: dict[int, Asked] = {}
+        try:
+            self.send(Message("hello", {"version": VERSION}))
+        except PeerGone:
+            self._link.close()
+            raise
 
     def send(self, message: Message) -> None:
         self._link.send(message)
@@ -40,30 +68,54 @@ class EnginePeer:
         number = next(_ids)
         message.fields["id"] = number
         self.send(message)
-        self._waiting[number] = heard
+        self._waiting[number] = Asked(message, heard, time.monotonic())
 
     def answered(self, reply: Message) -> None:
-        """To whoever waits for this reply, if anybody does."""
-        heard = self._waiting.pop(reply.fields["re"], None)
-        if heard:
-            heard(reply)
-        else:
+        """To whoever waits for this reply, if anybody does. Raises Malformed; it is still waited for then."""
+        asked = self._waiting.get(reply.fields["re"])
+        if asked is None:
             reply.close()
+            return
+        try:
+            check_reply(asked.message, reply)
+        except Malformed:
+            reply.close()
+            raise
+        del self._waiting[reply.fields["re"]]
+        asked.heard(reply)
 
-    def unanswered(self) -> list[Heard]:
+    def unanswered(self) -> list[Asked]:
         """Those who still wait for this engine."""
-        return list(self._waiting.values())
+        return [*self._before, *self._waiting.values()]
+
+    def taken_up(self, held: Mapping[Connection, str]) -> None:
+        """It was asked what it holds, which answers what it was asked in an earlier conversation."""
+        self.known = True
+        before, self._before = self._before, ()
+        for asked in before:
+            asked.heard(what_became(asked.message, held))
+
+    def overdue(self, now: float) -> bool:
+        """Whether it owes an answer for too long."""
+        oldest = next(iter(self._waiting.values()), None)
+        return oldest is not None and now - oldest.since > LIMIT
 
     def flush(self) -> bool:
         """Sends what the socket did not take before; True when nothing is left."""
         return self._link.flush()
 
     def receive(self) -> Iterator[Message]:
+        """What has come, in the form of docs/verbs.md. Raises PeerGone."""
         for message in self._link.receive():
             if message.bare:
                 raise PeerGone("a packet came without its descriptors; too many are open")
             if message.verb == "ready" and message.fields.get("version") != VERSION:
-                raise PeerGone(f"it speaks version {message.fields.get('version')}, this agent {VERSION}")
+                raise Malformed(f"it speaks version {message.fields.get('version')}, this agent {VERSION}")
+            try:
+                check(message)
+            except Malformed:
+                message.close()
+                raise
             yield message
 
     def close(self) -> None:
@@ -73,6 +125,19 @@ class EnginePeer:
 def engine_gone() -> Message:
     """What an engine that is gone would have answered. A channel that was on its way to it went with it."""
     return Message("reply", {"error": "the engine is gone", "reason": "fault"})
+
+
+def in_doubt(asked: Message) -> Message:
+    """Instead of an answer of one that lives, but is not to be believed: what it was given, it has."""
+    return Message("reply", {"refused": []}) if asked.verb in ("restore", "thaw") else engine_gone()
+
+
+def what_became(asked: Message, held: Mapping[Connection, str]) -> Message:
+    """Instead of an answer that was lost on its way: of what the engine was given, it has what lives there. What it
+    was to save it has still, frozen or not."""
+    if asked.verb not in ("restore", "thaw"):
+        return engine_gone()
+    return Message("held", {"live": {one for one, state in held.items() if state == "live"}})
 
 
 def ask_all(peers: Mapping[int, EnginePeer], verb: str, done: Callable[[dict[int, dict[str, Any]]], None]) -> None:

@@ -8,7 +8,7 @@ new one has it, so every connection lives in at least one of them, or is lost.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from host_agent.connection import Connection
@@ -62,6 +62,50 @@ def rebuild(records: Iterable[tuple[Connection, Record]], held: Held) -> Rebuilt
             result.lost.append((connection, record))
         elif record.stage is not Stage.SETTLED:
             result.records[connection] = _owned_by(record, HOST)
+    return result
+
+
+@dataclass
+class Compared:
+    """What one engine is to be told: `release` again, `discard`, `thaw`, `invalidate`; and what nobody has told of it:
+    connections that are `closing`, those that the host's has `accepted`, and what is `lost`."""
+
+    release: list[Connection] = field(default_factory=list)
+    discard: list[Connection] = field(default_factory=list)
+    thaw: list[Connection] = field(default_factory=list)
+    invalidate: list[Connection] = field(default_factory=list)
+    closing: list[Connection] = field(default_factory=list)
+    accepted: list[Connection] = field(default_factory=list)
+    lost: list[tuple[Connection, Record]] = field(default_factory=list)
+
+
+def compare(
+    place: int,
+    held: Mapping[Connection, str],
+    records: Iterable[tuple[Connection, Record]],
+    moving: Container[Connection],
+) -> Compared:
+    """One engine's connections (as in `rebuild`) with the records, when a conversation with it is begun anew. What is
+    moving has its own way to an end. What a NIC has without a record, or the host frozen, was given up before."""
+    result, known = Compared(), dict(records)
+    for connection, state in held.items():
+        record = known.get(connection)
+        owner = record.nic if record and record.offloaded else HOST
+        here = owner == place
+        if connection in moving:
+            continue
+        if state == "closing":
+            if here:
+                result.closing.append(connection)
+        elif here and (record or state == "live"):
+            live = result.accepted if place == HOST else result.release
+            (live if state == "live" else result.thaw).append(connection)
+        else:
+            (result.discard if record and state == "frozen" else result.invalidate).append(connection)
+    for connection, record in known.items():
+        gone = connection not in held and connection not in moving and not record.closing
+        if gone and record.offloaded and record.nic == place:
+            result.lost.append((connection, record))
     return result
 
 

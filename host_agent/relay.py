@@ -22,6 +22,7 @@ import socket
 
 _FEW, _CHUNK = 16 * 1024, 256 * 1024  # bytes
 _BUDGET = 1 << 20  # bytes of one direction until others have their turn
+_CHANNEL = socket.SOCK_STREAM | socket.SOCK_NONBLOCK  # what is known of one need not be asked
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 _PIPE_SIZE = 1031  # F_SETPIPE_SZ
 _ENDED = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
@@ -231,3 +232,11 @@ def _ready(mask: int, source_of: Flow, sink_of: Flow) -> bool:
     if ended or (mask & _OUT and sink_of.held):
         more = sink_of.pump() or more
     return more
+
+
+def stream_of(fd: int) -> socket.socket | None:
+    """A channel of its descriptor; None if that is no socket, and stays the caller's."""
+    try:
+        return socket.socket(-1, _CHANNEL, 0, fd)
+    except OSError:
+        return None

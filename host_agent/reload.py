@@ -191,6 +191,8 @@ class _Batch:
         if rest:
             frozen = {"connections": [leg.connection for leg in rest]}
             answer = yield from self._ask(way.source, Message("thaw", frozen))
+            for leg, why in _refused(answer, rest).items():
+                leg.outcome.reason += f"; and it cannot stay where it was: {why['error']}"
             rest = self._home(rest, way.source, answer, homed)
         return homed + rest
 
@@ -209,8 +211,10 @@ class _Batch:
         """Repoints the records, lets the held frames go, and has the old engine forget."""
         lost = [leg for leg in legs if leg.outcome.target is None]
         for leg in lost:
-            # The held frames go to the host's TCP, which knows no such connection and tells the peer.
+            # The held frames go to the host's TCP, which knows no such connection and tells the peer. The old engine
+            # would keep it frozen for ever.
             self._records.delete(leg.connection)
+            yield Ask(self._way.source, Message("invalidate", {"connection": leg.connection}), reply=False)
         self._let_out(lost)
         home = yield from self._settle([leg for leg in legs if leg.outcome.target == self._way.source])
         moved = yield from self._set([leg for leg in legs if leg.outcome.moved], Stage.HELD, moved=True)
@@ -291,6 +295,9 @@ def _refused(answer: Message, legs: Legs) -> dict[_Leg, dict[str, Any]]:
     """Whom an engine refuses, and why."""
     if "error" in answer.fields:
         return dict.fromkeys(legs, answer.fields)
+    if answer.verb == "held":
+        why = {"error": "it was not there when the conversation was begun anew", "reason": "fault"}
+        return {leg: why for leg in legs if leg.connection not in answer.fields["live"]}
     return {legs[one["at"]]: one for one in answer.fields["refused"]}
 
 

@@ -12,27 +12,33 @@ from collections.abc import Callable, Mapping
 from host_agent.ageing import give_way
 from host_agent.connection import Connection
 from host_agent.decision import Record
-from host_agent.peer import EnginePeer
+from host_agent.peer import LIMIT, EnginePeer
 from host_agent.rebuild import Rebuilt, rebuild
 from host_agent.records import Assignment, RecordKeeper, Records, RecordsFull
+from host_agent.replies import check_reply
 from host_agent.verbs import Message, PeerGone
 
-LIMIT = 5.0  # seconds; an engine that does not answer by then is not one
+Thaw = Callable[[int, list[Connection]], None]
 
 
-def ask_engines(peers: Mapping[int, EnginePeer], records: Records, other: Callable[[int, Message], None]) -> Rebuilt:
-    """other: takes what engines say beside their answers. Raises PeerGone when one does not answer."""
+def ask_engines(
+    peers: Mapping[int, EnginePeer], records: Records, other: Callable[[int, Message], None], thaw: Thaw
+) -> Rebuilt:
+    """other: takes what engines say beside their answers. thaw: has one let its frozen connections go on. Raises
+    PeerGone when one does not answer, or says what cannot be."""
     held: dict[int, dict[Connection, str]] = {}
     for place, peer in peers.items():
         peer.send(Message("query", {"id": 0}))
         held[place] = _answer(place, peer, other)
+        peer.taken_up(held[place])
     found = rebuild(records.all(), held)
     for connection, record in found.records.items():
         _put_right(records, connection, record)
-    for verb, told in (("release", found.join), ("discard", found.discard), ("thaw", found.thaw)):
-        for place in dict.fromkeys(place for place, _ in told):
-            connections = [connection for one, connection in told if one == place]
-            peers[place].send(Message(verb, {"id": 0, "connections": connections}))
+    for place, peer in peers.items():
+        for verb, told in (("release", found.join), ("discard", found.discard)):
+            if connections := [connection for one, connection in told if one == place]:
+                peer.send(Message(verb, {"connections": connections}))
+        thaw(place, [connection for one, connection in found.thaw if one == place])
     return found
 
 
@@ -58,7 +64,8 @@ def _answer(place: int, peer: EnginePeer, other: Callable[[int, Message], None])
     while True:
         readable.poll(1000 * max(0.0, deadline - time.monotonic()))
         for message in peer.receive():
-            if message.verb == "reply" and message.fields["re"] == 0:
+            if message.verb == "reply":
+                check_reply(Message("query"), message)
                 return {Connection(*c["connection"]): c["state"] for c in message.fields["connections"]}
             other(place, message)
         if time.monotonic() > deadline:

@@ -34,6 +34,10 @@ class PeerGone(Exception):
     """The other end has closed, or broke the protocol; the text says which."""
 
 
+class Malformed(PeerGone):
+    """It broke the protocol: what it said cannot be believed."""
+
+
 @dataclass
 class Message:
     """verb and its fields. channels: descriptors of applications' channels. contexts: of the memory that has contexts.
@@ -145,7 +149,7 @@ class Link:
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 close(fds)
             if flags & socket.MSG_TRUNC:
-                raise PeerGone("a packet was cut short")
+                raise Malformed("a packet was cut short")
             yield _parse(packet, [] if bare else list(fds), bare=bare)
 
     def close(self) -> None:
@@ -215,4 +219,4 @@ def _parse(packet: bytes, fds: list[int], *, bare: bool = False) -> Message:
         return Message(verb, fields, fds, contexts)
     except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
         close(fds)
-        raise PeerGone(f"not a message of this protocol: {error!r}") from None
+        raise Malformed(f"not a message of this protocol: {error!r}") from None

@@ -260,7 +260,9 @@ def test_another_version_is_not_served(talk: Conversation, version: Any, capsys:
 ONE = ["10.0.0.1", 1, "10.0.0.2", 2]
 
 
-@pytest.mark.parametrize("places", [[(0, 5), (5, 5)], [(-1, 5)], [(0, -1)], [(3, 5)], [(0, "5")], [5], 5], ids=str)
+@pytest.mark.parametrize(
+    "places", [[(0, 5), (5, 5)], [(-1, 5)], [(0, -1)], [(3, 5)], [(0, "5")], [(0, 2**70)], [5], 5], ids=str
+)
 def test_contexts_that_did_not_come(talk: Conversation, places: Any, capsys: pytest.CaptureFixture[str]) -> None:
     fields = {"id": 1, "resend": False, "probe": False, "places": places}
     talk.link.send(Message("restore", fields, [0], verbs.memory(b"fivefiv")))
@@ -300,6 +302,45 @@ def test_a_wrong_request_ends_the_conversation_and_not_the_engine(
     assert capsys.readouterr().err.count("\n") == 1
     talk.connect()
     assert talk.ask("query").fields["connections"] == []
+
+
+@pytest.mark.parametrize("numbers", [{"mtu": -5}, {"mtu": 1400, "seq": 2**40}], ids=str)
+def test_numbers_that_fit_nowhere_do_neither(
+    talk: Conversation, world: World, numbers: dict[str, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    connection = world.connect(socket.AF_INET)
+    offload(talk, world)
+    about = {"connection": connection} if "seq" in numbers else {"src": connection.src}
+    talk.link.send(Message("update", about | numbers))
+    talk.ends()
+    assert capsys.readouterr().err.count("\n") == 1
+    finish_there(world)
+
+
+def test_a_channel_that_is_none_is_refused(talk: Conversation, world: World) -> None:
+    """The connection goes on where it was."""
+    connection = world.connect(socket.AF_INET)
+    saved = world.save("host")
+    with open(os.devnull) as file:
+        answer = talk.ask("restore", [saved.context], [file.fileno()], resend=False, probe=False)
+    (refused,) = answer.fields["refused"]
+    assert refused == {"at": 0, "error": "its channel is no socket", "reason": "context"}
+    assert talk.ask("query").fields["connections"] == []
+    world.engines["host"].thaw(connection)
+    finish(world)
+
+
+def test_orders_of_an_agent_that_has_gone_are_not_carried_out(talk: Conversation, world: World) -> None:
+    """It may have decided otherwise since, while this engine did not come round to hearing them."""
+    world.connect(socket.AF_INET)
+    offload(talk, world)
+    talk.link.send(Message("save", {"id": 9, "connections": [world.connection], "next_hops": [MAC.hex()]}))
+    talk.link.close()
+    world.settle()
+    talk.connect()
+    assert [one["state"] for one in talk.ask("query").fields["connections"]] == ["live"]
+    talk.link.close()
+    finish_there(world)
 
 
 def test_nothing_is_done_before_hello(talk: Conversation, world: World) -> None:

@@ -5,7 +5,7 @@ import pytest
 from host_agent.connection import Connection
 from host_agent.decision import Record, Stage
 from host_agent.policy import HOST
-from host_agent.rebuild import rebuild
+from host_agent.rebuild import Compared, compare, rebuild
 
 ONE = Connection("10.0.0.11", 40000, "10.0.0.1", 8080)
 
@@ -71,3 +71,37 @@ def test_what_has_ended_is_kept_where_it_ended() -> None:
     assert found.closing == [ONE]
     assert found.records == {ONE: at(2)}
     assert not found.join
+
+
+@pytest.mark.parametrize(
+    ("place", "record", "state", "told"),
+    [
+        (2, at(2), "live", Compared(release=[ONE])),  # the last time it was told may have been lost
+        (2, at(2), "frozen", Compared(thaw=[ONE])),
+        (2, at(2), "closing", Compared(closing=[ONE])),
+        (2, at(2), None, Compared(lost=[(ONE, at(2))])),
+        (2, at(2, closing=True), None, Compared()),
+        (2, at(1), None, Compared()),
+        (2, at(1), "frozen", Compared(discard=[ONE])),
+        (2, at(1), "live", Compared(invalidate=[ONE])),
+        (2, at(1), "closing", Compared()),
+        (2, at(HOST), "frozen", Compared(discard=[ONE])),
+        (2, None, "live", Compared(invalidate=[ONE])),  # it was lost, as far as anybody knows
+        (2, None, "frozen", Compared(invalidate=[ONE])),
+        (2, None, "closing", Compared()),
+        (HOST, at(HOST), "live", Compared(accepted=[ONE])),
+        (HOST, None, "live", Compared(accepted=[ONE])),
+        (HOST, None, "frozen", Compared(invalidate=[ONE])),
+        (HOST, None, "closing", Compared(closing=[ONE])),  # ended before anybody heard of it
+        (HOST, at(HOST), "closing", Compared(closing=[ONE])),
+        (HOST, at(HOST), "frozen", Compared(thaw=[ONE])),
+        (HOST, at(HOST), None, Compared()),  # it may be on its way to be accepted
+        (HOST, at(2), "frozen", Compared(discard=[ONE])),
+        (HOST, at(2), None, Compared()),
+    ],
+)
+def test_an_engine_met_again(place: int, record: Record | None, state: str | None, told: Compared) -> None:
+    held = {ONE: state} if state else {}
+    records = [(ONE, record)] if record else []
+    assert compare(place, held, records, ()) == told
+    assert compare(place, held, records, {ONE}) == Compared(), "what is moving has its own way to an end"

@@ -267,9 +267,25 @@ def test_without_the_old_engine_either_it_is_lost(fallbacks: tuple[int, ...]) ->
     bench = Bench(on(1), refusing=(2, 3, HOST), thaws=False)
     outcome = bench.run(plan(1, 2, *fallbacks))
     assert (outcome.target, bench.record) == (None, None)
-    assert outcome.reason == "2 is full"
+    assert outcome.reason == "2 is full; and it cannot stay where it was: gone"
     assert not [step for step in bench.log if step.startswith(("SETTLED", "release"))]
     assert in_order(bench.log, "delete", "let out")
+    assert bench.told["invalidate 1"] == [ONE]  # or the old one would keep it frozen for ever
+
+
+@pytest.mark.parametrize("verb", ["restore", "thaw"])
+def test_an_answer_that_was_lost_is_what_the_engine_holds(verb: str) -> None:
+    """Who lives there is at home; the others go on to the next place, or are lost."""
+    bench = Bench(on(1), OTHERS[:1], refusing=() if verb == "restore" else (2, 3))
+    answered = bench.answer
+
+    def answer(ask: Ask, channels: dict[Connection, int]) -> Message:
+        reply = answered(ask, channels)
+        lost = ask.message.verb == verb and ask.engine in (1, 2)
+        return Message("held", {"live": {ONE}}) if lost else reply
+
+    bench.answer = answer  # type: ignore[method-assign]
+    assert places(bench.run_all(plan(1, 2, 3))) == ([2, 3] if verb == "restore" else [1, None])
 
 
 @pytest.mark.parametrize("stage", [Stage.HELD, Stage.SILENT])
@@ -365,7 +381,9 @@ def test_each_of_a_batch_has_its_own_fate() -> None:
     bench.refusing = {2: (second, third, back, lost), 3: (third, back, lost), HOST: (back, lost)}
     outcomes = bench.run_all(plan(1, 2, 3, HOST))
     assert places(outcomes) == [2, 1, 3, HOST, 1, None]
-    assert [outcome.reason for outcome in outcomes] == ["", "state FIN-WAIT-1", *["2 is full"] * 4]
+    assert [outcome.reason for outcome in outcomes[:-1]] == ["", "state FIN-WAIT-1", *["2 is full"] * 3]
+    assert outcomes[-1].reason == "2 is full; and it cannot stay where it was: gone"
+    assert bench.told["invalidate 1"] == [lost]
     assert [outcome.epoch for outcome in outcomes] == [8, 0, 8, 8, 0, 0]
     moved = replace(on(1), epoch=8)
     assert [bench.get(name) for name in bench.names] == [

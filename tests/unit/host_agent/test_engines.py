@@ -1,0 +1,316 @@
+"""Conversations that end, with engines that are dead, alive, silent or not to be believed, over real sockets."""
+
+import select
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from host_agent import engines
+from host_agent.connection import Connection
+from host_agent.engines import Engines
+from host_agent.peer import LIMIT, EnginePeer
+from host_agent.verbs import VERSION, Link, Message, PeerGone
+
+ONE, TWO = (Connection("10.0.0.11", port, "10.0.0.1", 8080) for port in (1, 2))
+BROKEN_OFF = {"error": "the engine is gone", "reason": "fault"}
+
+
+class Hand:
+    """A loop that is turned by hand."""
+
+    def __init__(self) -> None:
+        self.epoll, self._handlers = select.epoll(), dict[int, Callable[[int], None]]()
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+
+    def watch(self, fd: int, handler: Callable[[int], None], mask: int, *, urgent: bool) -> None:
+        self.epoll.register(fd, mask)
+        self._handlers[fd] = handler
+
+    def unwatch(self, fd: int) -> None:
+        self.epoll.unregister(fd)
+        del self._handlers[fd]
+
+    def after(self, seconds: float, act: Callable[[], None]) -> None:
+        self.timers.append((seconds, act))
+
+    def turn(self) -> None:
+        for _ in range(3):
+            for fd, mask in self.epoll.poll(0):
+                if fd in self._handlers:
+                    self._handlers[fd](mask)
+
+    def due(self, seconds: float) -> None:
+        """What waits for so long is due."""
+        due = [one for one in self.timers if one[0] == seconds]
+        self.timers = [one for one in self.timers if one[0] != seconds]
+        for _, act in due:
+            act()
+        self.turn()
+
+
+class Engine:
+    """One that listens, and says what the test says."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.link = path, Link(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        self.listens()
+
+    def listens(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self._control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.bind(str(self.path))
+        self._control.listen(1)
+        self._control.setblocking(False)
+
+    def accept(self) -> None:
+        """The last of those that wait."""
+        with suppress(BlockingIOError):
+            while True:
+                sock, _ = self._control.accept()
+                self.link.close()
+                self.link = Link(sock)
+        self.link.send(Message("ready", {"version": VERSION}))
+
+    def hear(self) -> list[Message]:
+        return [one for one in self.link.receive() if one.verb != "hello"]
+
+    def answer(self, asked: Message, **fields: Any) -> None:
+        self.link.send(Message("reply", {"re": asked.fields["id"], **fields}))
+
+    def holds(self, **states: Connection) -> None:
+        """Is asked, and says so."""
+        (asked,) = self.hear()
+        assert asked.verb == "query"
+        self.answer(asked, connections=[{"connection": one, "state": state} for state, one in states.items()])
+
+    def die(self) -> None:
+        self._control.close()
+        self.link.close()
+
+
+class Case:
+    """An agent, as far as engines know one, with two of them; log: what it heard."""
+
+    def __init__(self, folder: Path) -> None:
+        self.loop, self.log, self.heard = Hand(), list[Any](), list[Message]()
+        self.nics = [Engine(folder / f"nic{n}") for n in range(2)]
+        parts: Any = (self.loop, {n: str(one.path) for n, one in enumerate(self.nics)}, self)
+        self.engines = Engines(*parts)
+        for nic in self.nics:
+            nic.accept()
+        for peer in self.engines.peers.values():
+            peer.taken_up({})
+        self.turn()
+
+    def turn(self) -> None:
+        self.loop.turn()
+
+    def ask(self, verb: str, place: int = 0) -> Message:
+        """What the engine was asked."""
+        fields = {"places": [(0, 0)] * 2} if verb == "restore" else {"connections": [ONE, TWO]}
+        self.engines.peers[place].ask(Message(verb, fields), self.heard.append)
+        return self.nics[place].hear()[-1]
+
+    def words(self) -> list[tuple[int, str]]:
+        """The log without reasons."""
+        return [(place, word) for place, word, *_ in self.log]
+
+    # as engines.Listener
+    def said(self, place: int, message: Message) -> None:
+        if message.verb != "ready":
+            self.log.append((place, message.verb))
+
+    def holds(self, place: int, held: Mapping[Connection, str]) -> None:
+        self.log.append((place, dict(held)))
+
+    def gone(self, place: int, reason: str) -> Callable[[], None]:
+        self.log.append((place, "gone", reason))
+        return lambda: self.log.append((place, "lost"))
+
+    def back(self, place: int) -> None:
+        self.log.append((place, "back"))
+
+    def reconnected(self, place: int, reason: str) -> None:
+        self.log.append((place, "reconnected", reason))
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Iterator[Case]:
+    made = Case(tmp_path)
+    yield made
+    for peer in made.engines.peers.values():
+        peer.close()
+    for nic in made.nics:
+        nic.die()
+    made.loop.epoll.close()
+
+
+def test_a_dead_engine_is_gone_with_all_it_held_and_looked_for(case: Case) -> None:
+    for verb in ("save", "restore", "thaw"):
+        case.ask(verb)
+    case.nics[0].die()
+    case.turn()
+    assert case.log == [(0, "gone", "closed"), (0, "lost")]
+    assert [one.fields for one in case.heard] == [BROKEN_OFF] * 3
+    for _ in range(3):
+        case.loop.due(engines.RECONNECT)
+    case.nics[0].listens()
+    case.loop.due(engines.RECONNECT)
+    case.nics[0].accept()
+    case.nics[0].holds()
+    case.turn()
+    assert case.log[2:] == [(0, {}), (0, "back")]
+
+
+def test_one_that_lives_is_met_again_at_once_and_nothing_is_lost(case: Case) -> None:
+    """What it holds says what became of what it has not answered."""
+    for verb in ("save", "restore", "thaw"):
+        case.ask(verb)
+    case.nics[0].link.close()
+    case.turn()
+    assert (case.log, case.heard) == ([], [])
+    case.nics[0].accept()
+    case.nics[0].holds(live=ONE, frozen=TWO)
+    case.turn()
+    assert case.log == [(0, {ONE: "live", TWO: "frozen"}), (0, "reconnected", "closed")]
+    assert [one.fields for one in case.heard] == [BROKEN_OFF, {"live": {ONE}}, {"live": {ONE}}]
+    again = case.ask("save")
+    assert again.verb == "save"
+    assert case.engines.peers[0].unanswered()[0].message.verb == "save"
+
+
+def test_one_that_lives_but_never_says_what_it_holds_is_gone_in_the_end(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have what it was given."""
+    for verb in ("save", "restore"):
+        case.ask(verb)
+    for _ in range(5):
+        case.nics[0].link.close()
+        case.turn()
+        case.loop.due(engines.RECONNECT)
+        case.nics[0].accept()
+    assert case.log == []
+    later = engines.time.monotonic() + LIMIT + 1
+    monkeypatch.setattr(engines.time, "monotonic", lambda: later)
+    case.nics[0].link.close()
+    case.turn()
+    case.loop.due(engines.RECONNECT)
+    assert case.words() == [(0, "gone"), (0, "lost")]
+    assert [one.fields for one in case.heard] == [BROKEN_OFF, {"refused": []}]
+
+
+def test_one_that_dies_while_it_is_met_again_is_dead(case: Case) -> None:
+    case.ask("restore")
+    case.nics[0].link.close()
+    case.turn()
+    case.nics[0].die()
+    case.turn()
+    case.loop.due(engines.RECONNECT)
+    assert case.words() == [(0, "gone"), (0, "lost")]
+    assert [one.fields for one in case.heard] == [BROKEN_OFF]
+
+
+def test_one_that_does_not_answer_is_gone(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    case.ask("restore")
+    now = engines.time.monotonic()
+    for seconds, gone in ((LIMIT / 2, 0), (LIMIT + 1, 2)):
+        monkeypatch.setattr(engines.time, "monotonic", lambda at=now + seconds: at)
+        case.loop.due(engines.LOOK_EVERY)
+        assert len(case.log) == gone
+    assert case.log == [(0, "gone", "it does not answer"), (0, "lost")]
+    assert [one.fields for one in case.heard] == [{"refused": []}]
+    case.loop.due(engines.RECONNECT)  # and what waits there for it to wake up may be full
+    case.loop.due(engines.RECONNECT)
+    case.loop.due(engines.RECONNECT)
+    assert len(case.log) == 2
+
+
+REFUSED: dict[str, Any] = {"at": 0, "error": "no", "reason": "full"}
+SAVED = {"size": 0, "bytes_in": 0, "bytes_out": 0, "retransmits": 0}
+BAD_REPLIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "an error that is no text": ("save", {"error": 5}),
+    "nothing": ("save", {}),
+    "no list": ("save", {"saved": 7, "refused": []}),
+    "none of those asked for": ("save", {"saved": [], "refused": []}),
+    "more than there were": ("save", {"saved": [SAVED] * 3, "refused": []}),
+    "channels that did not come": ("save", {"saved": [SAVED] * 2, "refused": []}),
+    "a refusal of nobody": ("restore", {"refused": [REFUSED | {"at": 2}]}),
+    "a refusal of one below": ("restore", {"refused": [REFUSED | {"at": -1}]}),
+    "one refused twice": ("restore", {"refused": [REFUSED, REFUSED]}),
+    "a refusal without a reason": ("thaw", {"refused": [{"at": 0}]}),
+    "a refusal that is none": ("thaw", {"refused": ["no"]}),
+    "refusals that are none": ("thaw", {"refused": {"at": 0}}),
+    "no connections": ("query", {}),
+    "a connection that is none": ("query", {"connections": [{"connection": ["x", 1, "y", 2], "state": "live"}]}),
+    "a state that there is not": ("query", {"connections": [{"connection": ONE, "state": "well"}]}),
+    "a query refused": ("query", {"error": "no", "reason": "kernel"}),
+    "counts that are none": ("statistics", {"statistics": {"to_host": "many"}, "connections": []}),
+    "a count that is missing": ("statistics", {"statistics": {}, "connections": [{"connection": ONE}]}),
+    "no time": ("statistics", {"statistics": {}, "connections": [SAVED | {"connection": ONE, "last_seen": "late"}]}),
+}
+
+
+@pytest.mark.parametrize(("verb", "reply"), BAD_REPLIES.values(), ids=BAD_REPLIES)
+def test_a_reply_that_cannot_be_ends_that_engine_and_no_other(case: Case, verb: str, reply: dict[str, Any]) -> None:
+    """In one line. It lives, so whatever it was given it may have; nobody else must get that."""
+    case.ask("restore")
+    asked = case.ask(verb)
+    case.nics[0].answer(asked, **reply)
+    case.turn()
+    ((place, gone, reason), lost) = case.log
+    assert (place, gone, lost) == (0, "gone", (0, "lost"))
+    assert verb in reason
+    assert "\n" not in reason
+    assert case.heard[0].fields == {"refused": []}
+    case.nics[1].link.send(Message("link", {"up": False}))
+    case.turn()
+    assert case.log[2:] == [(1, "link")]
+    case.loop.due(engines.RECONNECT)
+    case.nics[0].accept()
+    case.nics[0].holds(live=ONE)
+    case.turn()
+    assert case.log[3:] == [(0, {ONE: "live"}), (0, "back")]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Message("reply", {}),
+        Message("reply", {"re": [1]}),
+        Message("link", {}),
+        Message("link", {"up": "yes"}),
+        Message("link", {"up": True}, [0]),
+        Message("closed", {"connection": 7}),
+        Message("accepted", {"connection": [1, 2, 3, 4]}),
+        Message("neighbour", {"connection": ONE, "next_hop": "00"}),
+        Message("path", {"connection": ONE, "mtu": "1400"}),
+        Message("upload_requested", {"connection": [*ONE, 1], "reason": "urgent_data"}),
+        Message("ready", {"version": VERSION + 1}),
+    ],
+    ids=str,
+)
+def test_an_event_that_cannot_be_does_too(case: Case, message: Message) -> None:
+    case.nics[0].link.send(message)
+    case.turn()
+    assert case.words() == [(0, "gone"), (0, "lost")]
+
+
+def test_bytes_that_are_no_message_do_too(case: Case) -> None:
+    with socket.socket(fileno=case.nics[0].link.fd) as raw:
+        raw.send(b'{"verb": "closed", "connec')
+        case.turn()
+        raw.detach()
+    assert case.words() == [(0, "gone"), (0, "lost")]
+
+
+def test_an_engine_that_hangs_does_not_hold_up_who_looks_for_it(case: Case) -> None:
+    waiting = []
+    with pytest.raises(PeerGone, match="temporarily unavailable"):
+        waiting.extend(EnginePeer(str(case.nics[0].path)) for _ in range(5))
+    for peer in waiting:
+        peer.close()
