@@ -234,7 +234,7 @@ class Context(NamedTuple):  # a frozen dataclass takes three times as long to ma
     ) -> Context:
         """Adds what the relay held: taken from the application for TCP, and taken from TCP for the application; and
         which ends of stream it has passed on already."""
-        if not (taken_out or taken_in or app_ended or peer_ended):
+        if not (taken_out or taken_in) and (app_ended, peer_ended) == (self.app_ended, self.peer_ended):
             return self
         unsent, received = self.unsent + taken_out, taken_in + self.received
         return self._replace(unsent=unsent, received=received, app_ended=app_ended, peer_ended=peer_ended)

@@ -23,7 +23,8 @@ from typing import Any
 from host_agent import kernel, rtnetlink, verbs
 from host_agent.connection import Connection, key_of
 from host_agent.emit import emit
-from host_agent.holding import Holding, Saved
+from host_agent.held import Saved
+from host_agent.holding import Holding
 from host_agent.limits import FEATURES, Limits, Refused
 from host_agent.listener import Listener, Service
 from host_agent.loop import EDGE, Loop, Precedence
@@ -72,9 +73,12 @@ class Engine:
             up = watch.read()
             if up != known:
                 known = up
-                self._holding.fault = not up
                 self._tell(Message("link", {"up": up}))
                 emit(self.name, "link", up=up)
+                if up:
+                    self._holding.recovered()
+                else:
+                    self._holding.fault = True
 
         # Ahead of all other work: a fault's first cost is the time until it is known.
         self.loop.watch(watch.fd, changed, urgent=True)

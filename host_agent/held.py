@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from host_agent.connection import Connection
 from host_agent.relay import Relay
@@ -43,3 +44,12 @@ class Ended:
     """What is left of a connection whose socket is gone. rcv_nxt: as its TIME-WAIT has it, if it is known."""
 
     rcv_nxt: int | None
+
+
+class Saved(NamedTuple):
+    """One frozen connection: what is told of it, its packed context, and its channel, which stays its own."""
+
+    connection: Connection
+    facts: dict[str, Any]
+    context: bytes
+    channel: int

@@ -20,12 +20,12 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from host_agent import kernel, repair, segment
 from host_agent.connection import Connection
 from host_agent.context import NAMES, BadContext, Context
-from host_agent.held import Ended, Held
+from host_agent.held import Ended, Held, Saved
 from host_agent.limits import Limits, Refused
 from host_agent.listener import reset
 from host_agent.loop import EDGE, Loop
@@ -50,17 +50,9 @@ class NotHere(repair.CannotMove):
     reason = "absent"
 
 
-class Saved(NamedTuple):
-    """One frozen connection: what is told of it, its packed context, and its channel, which stays its own."""
-
-    connection: Connection
-    facts: dict[str, Any]
-    context: bytes
-    channel: int
-
-
 class Holding:
-    """tell(event, connection, facts): closed, upload_requested. fault: refuses everything new."""
+    """tell(event, connection, facts): closed, upload_requested. fault: refuses everything new, the applications' bytes
+    too: what is not taken need not be sent again, nor moved."""
 
     def __init__(self, loop: Loop, steering: Steering, limits: Limits, tell: Tell, *, requests: bool = False):
         """requests: whether to ask for an upload; the host engine has nowhere to upload to."""
@@ -73,6 +65,12 @@ class Holding:
         self.upkeep = Upkeep(self._connections, self._closing, steering)
         if limits.memory and requests:
             loop.after(LOOK_EVERY, self._look_at_memory)
+
+    def recovered(self) -> None:
+        """No fault any more: what was not taken is taken now."""
+        self.fault = False
+        for held in list(self._connections.values()):
+            self._pump(held)
 
     def idle(self) -> bool:
         """Another turn for those that had more to carry than their share; False while some still have."""
@@ -112,6 +110,8 @@ class Holding:
         self._loop.unwatch(held.channel.fileno())
 
     def _from_channel(self, held: Held, mask: int) -> None:
+        if self.fault and mask == select.EPOLLIN:
+            return
         if mask & select.EPOLLHUP:
             # The application has closed both directions. The kernel would not wait for the peer's FIN for ever either,
             # but for it the connection has a reader: us.

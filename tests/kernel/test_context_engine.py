@@ -7,7 +7,8 @@ import time
 import pytest
 
 from host_agent import repair, segment
-from host_agent.holding import FIN_TIMEOUT, TIME_WAIT, Saved
+from host_agent.held import Saved
+from host_agent.holding import FIN_TIMEOUT, TIME_WAIT
 from host_agent.limits import Limits, Refused
 from host_agent.tcp_info import FIN_WAIT2, state
 from tests.kernel.moves import FAMILIES, both_send, finish, peek, peer_sysctl, small_window, tour, waiting
@@ -98,6 +99,31 @@ def test_what_came_back_replaces_what_was_frozen(world: World) -> None:
     world.move("host")
     assert (states(world, "host"), states(world, "nic0")) == (["live"], [])
     assert connection in world.doors["host"].speaks
+    finish(world)
+
+
+# -- a dead link ------------------------------------------------------------------------------------------------------
+
+
+@FAMILIES
+@pytest.mark.parametrize("moves", [True, False], ids=["moved", "stayed"])
+def test_behind_a_dead_link_bytes_stay_with_the_application(world: World, family: int, moves: bool) -> None:
+    """Elsewhere they go on at once, and here when the link is back; so does an application's end."""
+    world.connect(family)
+    world.move("nic0")
+    world.engines["nic0"].fault = True
+    world.app_end.to_send = 10_000
+    world.settle()
+    assert (world.app_end.sent_bytes, world.held().relay.outward.total, world.peer_end.got_bytes) == (10_000, 0, 0)
+    world.peer_end.to_send = 10_000
+    world.until(lambda: world.app_end.got_bytes == 10_000, "the other direction")
+    if moves:
+        assert not peek(world).unsent
+        world.move("nic1")
+    else:
+        world.engines["nic0"].recovered()
+    world.until(lambda: world.peer_end.got_bytes == 10_000, "what the application had sent")
+    world.engines["nic0"].fault = True
     finish(world)
 
 

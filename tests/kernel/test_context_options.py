@@ -10,7 +10,7 @@ import pytest
 from host_agent import repair
 from host_agent.connection import Connection
 from host_agent.context import Context, Options, Window
-from host_agent.holding import Saved
+from host_agent.held import Saved
 from host_agent.tcp_info import PLACES, info
 from tests.kernel import test_context_matrix as matrix
 from tests.kernel.moves import FAMILIES, TOUR, both_send, finish, peek, peer_sysctl, small_window, tour, waiting

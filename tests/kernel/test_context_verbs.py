@@ -15,7 +15,7 @@ from host_agent import verbs
 from host_agent.connection import Connection
 from host_agent.context import Context
 from host_agent.engine import Engine
-from host_agent.holding import Saved
+from host_agent.held import Saved
 from host_agent.limits import Limits
 from host_agent.verbs import VERSION, Link, Message, PeerGone
 from tests.kernel.moves import both_send, finish

@@ -23,7 +23,8 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from host_agent.connection import Connection
-from host_agent.holding import Holding, Saved
+from host_agent.held import Saved
+from host_agent.holding import Holding
 from host_agent.limits import Limits, Refused
 from host_agent.repair import CannotMove
 from host_agent.steering import Seen
