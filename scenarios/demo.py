@@ -10,6 +10,7 @@ from typing import TextIO
 from scenarios.console import Console
 from scenarios.events import Event
 from scenarios.schema import Scenario
+from scenarios.steps import QUIET
 
 WORDS = {
     "network": "The network stands: a server, its NICs, a switch and clients, each in a network namespace of its own.",
@@ -55,6 +56,8 @@ class Narrator:
 
 def keys(event: Event) -> list[str]:
     """What of it may be explained."""
+    if event["event"] == "step" and event["do"] in QUIET:
+        return []
     found = [str(event["event"])]
     if event["event"] == "move":
         found.append("stray" if event["cause"] == "stray" else str(event["kind"]))

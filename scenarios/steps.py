@@ -315,6 +315,8 @@ STEPS: dict[str, type[Step]] = {
 }
 """By the word after `do`."""
 
+QUIET = ("wait", "check_records")
+"""Steps that change nothing."""
 PROCESSES = ("agent", "host", "controller", "switch")
 """What `kill` may name, besides NICs."""
 

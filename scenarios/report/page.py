@@ -16,6 +16,7 @@ from scenarios.measure.moves import PARTS, moves
 from scenarios.measure.stories import Event, connections_of
 from scenarios.report import moves as bars
 from scenarios.report import network, series, svg, timeline
+from scenarios.steps import QUIET
 from scenarios.units import show_ms, show_size
 
 _TEMPLATES = Environment(
@@ -27,9 +28,6 @@ _TEMPLATES = Environment(
 )
 TOLD = 200
 """Lines of what happened, at most."""
-QUIET = ("wait", "check_records")
-"""Steps that change nothing."""
-
 Row = dict[str, Any]
 
 

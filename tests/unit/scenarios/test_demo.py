@@ -7,7 +7,7 @@ from scenarios.batch import Unseen
 from scenarios.claim import claim
 from scenarios.clean import clean
 from scenarios.cli import LIBRARY, main
-from scenarios.demo import WORDS, Narrator
+from scenarios.demo import WORDS, Narrator, keys
 from scenarios.load import cases_of_file, load_file
 
 WHO = {"src": "10.0.0.11", "sport": 40000, "dst": "10.0.0.1", "dport": 80}
@@ -24,6 +24,12 @@ def test_the_narrator_explains_each_thing_once():
     said = " ".join(out.getvalue().split())
     assert said.count(WORDS["reload"]) == said.count(WORDS["stray"]) == 1
     assert said.count("reload nic0 → nic1") == 3
+
+
+def test_a_step_that_changes_nothing_is_not_called_a_fault():
+    step = {"t": 1.0, "who": "runner", "event": "step", "index": 0, "at": 0.0}
+    assert keys({**step, "do": "wait", "until": "done(download)"}) == []
+    assert keys({**step, "do": "link_down", "nic": "nic0"}) == ["step", "link_down"]
 
 
 def run(folder, *files):
