@@ -46,6 +46,8 @@ def brief(value: Any) -> object:
     """A list as it is told to people: all of it, or its size and extremes."""
     if not isinstance(value, list) or len(value) <= 8:
         return value
+    if all(isinstance(one, bool) for one in value):
+        return {"values": len(value), "true": sum(value)}
     return {"values": len(value), "min": min(value), "median": statistics.median(value), "max": max(value)}
 
 

@@ -284,8 +284,8 @@ def _named(path: tuple[str, ...], subjects: Subjects, many: bool) -> tuple[Named
         return Named(tuple(place for place, _, _ in found), one=False), found[0][1]
     place, kind, single = _resolve(path, subjects)
     if not single and not many:
-        name = ".".join(path)
-        raise ExpectationError(f"`{name}` is a list; say what of it, for example `max({name})` or `p99({name})`")
+        name, (one, other) = ".".join(path), ("all", "count") if kind == "truth" else ("max", "p99")
+        raise ExpectationError(f"`{name}` is a list; say what of it, for example `{one}({name})` or `{other}({name})`")
     return Named((place,), one=single), kind
 
 

@@ -14,8 +14,10 @@ TOGETHER_S = 0.1
 """Between two reports about many connections; a single one reports by itself."""
 PORTS = 400
 """Of how many connections one event tells; 400 ports have less than 2,800 characters."""
-TOLD_TOGETHER = 60
-"""Of how many ends one event tells; the columns of 60 have less than 3,600 characters."""
+TOLD_TOGETHER = 55
+"""Of how many ends one event tells; the columns of 55 have less than 3,700 characters."""
+TOLD_WRONG = 300
+"""How many connections that were not whole are named; 300 numbers have less than 2,000 characters."""
 TOLD_RESETS = 300
 """Of how many connections one event tells their resets; their ports and counts have less than 3,600 characters."""
 
@@ -31,6 +33,7 @@ class Ends:
         self._sent_sum = self._received_sum = 0
         self.error: str | None = None
         self.first_difference: int | None = None
+        self._wrong: list[int] = []
 
     def add(self, transfer: Transfer) -> None:
         """One more that is over."""
@@ -41,6 +44,8 @@ class Ends:
         self._received_sum = (self._received_sum + int(transfer.check.sha256, 16)) % (1 << 256)
         if self.first_difference is None:
             self.first_difference = transfer.check.first_difference
+        if transfer.order.index is not None and not transfer.whole:
+            self._wrong.append(transfer.order.index)
         if transfer.error or transfer.check.first_difference is not None:
             self.fail(transfer.error)
 
@@ -60,6 +65,7 @@ class Ends:
             "received_bytes": self.received,
             "received_sha256": f"{self._received_sum:064x}",
             "first_difference": self.first_difference,
+            "wrong": self._wrong if len(self._wrong) <= TOLD_WRONG else None,
         }
 
 
@@ -117,7 +123,7 @@ class Each:
         """One that is over. `said`: what its socket told of itself."""
         ended, lasted = transfer.longest
         facts = {"bytes": transfer.sent + transfer.check.bytes, "longest_stall_ms": _ms(lasted), "stall_at": ended}
-        self._ends.append((self._clock(), near, far, {**facts, **said}))
+        self._ends.append((self._clock(), near, far, {**facts, **said, "index": transfer.order.index}))
 
     def tell(self) -> None:
         """Emit what has come together since the last time. Times are told as milliseconds before the event's."""

@@ -104,6 +104,12 @@ class Transfer:
         return str(self._hash.hexdigest())
 
     @property
+    def whole(self) -> bool:
+        """At this end everything asked for went and came, unchanged."""
+        counts = (self.sent, self.check.bytes) == (self.order.out_bytes, self.order.in_bytes)
+        return counts and self.error is None and self.check.first_difference is None
+
+    @property
     def over(self) -> bool:
         """Nothing is left to do, or it has failed."""
         return self.error is not None or (self._shut and self._ended)

@@ -56,6 +56,7 @@ TRAFFIC: dict[str, tuple[Kind, str]] = {
 }
 
 EACH: dict[str, tuple[Kind, str]] = {
+    "intact": ("truth", "as above"),
     "bytes": ("size", "bytes that the client sent and received"),
     "goodput_mbit": ("rate", "those over the time from the connection's start to its end"),
     "longest_stall_ms": ("duration", "the longest time without a delivered byte, at the client"),

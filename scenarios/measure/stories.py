@@ -27,6 +27,8 @@ class End:
     retransmits: int | None
     out_of_order: int | None
     duplicates: int | None
+    index: int | None
+    """Which of many it was; an older client did not tell."""
 
 
 @dataclass
@@ -116,7 +118,8 @@ def stories(events: Iterable[Event]) -> dict[str, Story]:
 def _ends(event: Event) -> dict[Connection, End]:
     """The columns of one `ended` event, by connection."""
     at = float(event["t"])
-    rows = zip(*(event[key] for key in COLUMNS), strict=True)
+    indexes = event.get("index", [None] * len(event["bytes"]))
+    rows = zip(*(event[key] for key in COLUMNS), indexes, strict=True)
     return {
         one: End(at - ended / 1000, bytes_, stall, at - stalled / 1000, *counts)
         for one, (ended, bytes_, stall, stalled, *counts) in zip(connections_of(event), rows, strict=True)

@@ -81,6 +81,7 @@ def _each(story: Story) -> dict[str, list[Any] | None] | None:
     )
     server, owned = _server_retransmits(story), _owned(story)
     lists: dict[str, list[Any]] = {
+        "intact": _each_intact(story),
         "bytes": [end.bytes for end in story.ends.values()],
         "goodput_mbit": [
             round(end.bytes * 8 / max(1e-6, end.ended - story.connected[one]) / 1e6, 6)
@@ -134,6 +135,19 @@ def _intact(story: Story) -> bool | None:
             (served, done, asked.get("receive_bytes", 0) or asked["receive"] * count),
         )
     )
+
+
+def _each_intact(story: Story) -> list[bool | None]:
+    """Each end names the connections that were not whole there, unless they were too many; one alone is the traffic."""
+    if story.asked.get("count", 1) == 1:
+        return [_intact(story) for _ in story.ends]
+    done, served = story.done or {}, story.served or {}
+    if done.get("wrong") is None or served.get("wrong") is None:
+        return [None for _ in story.ends]
+    wrong = {*done["wrong"], *served["wrong"]}
+    found = [None if end.index is None else end.index not in wrong for end in story.ends.values()]
+    # An application that was ended before its time has not judged all of them.
+    return found if found.count(True) <= served["connections"] - len(served["wrong"]) else [None for _ in found]
 
 
 def _goodput(story: Story, bytes_moved: int | None) -> float | None:

@@ -162,6 +162,7 @@ def test_a_check_of_the_records_is_told():
 
 def test_lists_areshown_value_by_value_or_in_brief():
     assert console.shown("t.stalls_ms", [6.0, 1200.0]) == "t.stalls = [6.00 ms, 1.20 s]"
+    assert console.shown("t.each.intact", {"values": 20, "true": 19}) == "t.each.intact: values 20, true 19"
     brief = {"values": 100, "min": 1.0, "median": 50.5, "max": 100.0}
     shown = "t.each.longest_stall: values 100, min 1.00 ms, median 50.5 ms, max 100.0 ms"
     assert console.shown("t.each.longest_stall_ms", brief) == shown

@@ -268,6 +268,7 @@ def test_nothing_to_measure_fails():
     ("text", "complaint"),
     [
         ("b.stalls <= 1s", "`b.stalls` is a list; say what of it, for example `max(b.stalls)` or `p99(b.stalls)`"),
+        ("b.each.intact", "`b.each.intact` is a list; say what of it, for example `all(b.each.intact)` or `count("),
         ("all(resets)", "`all(…)` needs comparisons, for example `all(resets == 0)`"),
         ("max(intact)", "`max(…)` needs numbers, not true or false"),
         ("max(longest_stall) <= 2", "a duration is compared with a bare number"),

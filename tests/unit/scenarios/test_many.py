@@ -26,6 +26,8 @@ def test_three_hundred_connections(app):
     assert (done["connections"], done["broken"], done["error"]) == (300, 0, None)
     assert (done["sent_bytes"], done["received_bytes"]) == (600_000, 9_000_000)
     (other,) = served(record)
+    assert done["wrong"] == other["wrong"] == []
+    assert sorted(n for event in events if event["event"] == "ended" for n in event["index"]) == [*range(300)]
     assert (done["sent_sha256"], done["received_sha256"]) == (other["received_sha256"], other["sent_sha256"])
     ports = [port for event in events if event["event"] == "connected" for port in event["sports"]]
     assert len(set(ports)) == 300

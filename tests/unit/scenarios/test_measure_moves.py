@@ -6,6 +6,7 @@ from scenarios.measure import measure, stories
 from scenarios.measure.arrivals import Arrivals
 from scenarios.measure.faults import faults
 from scenarios.measure.moves import moves
+from scenarios.measure.stories import COLUMNS
 
 WHO = {"src": "10.0.0.11", "sport": 40000, "dst": "10.0.0.1", "dport": 8080}
 PLACES = {"server": "server", "switches": ["s1", "s2"], "clients": {"c1": "s1"}, "rate_bps": None}
@@ -143,12 +144,13 @@ def test_each_connection_of_many():
         move(2.04, "reload", "link_down", "nic0", "nic1", sport=1, retransmits=1),
         move(2.2, "reload", "stray", "nic0", "nic1", sport=2, retransmits=0),
         *(ev(3.0, "closed", "nic1", **keys, sport=port, retransmits=more) for port, more in ((1, 4), (2, 0))),
-        ev(3.0, "ended", traffic="t", sports=[1, 2], **keys, **columns, duplicates=[0, None]),
-        ev(3.1, "done", traffic="t"),
+        ev(3.0, "ended", traffic="t", sports=[1, 2], **keys, **columns, duplicates=[0, None], index=[0, 2]),
+        ev(3.1, "done", traffic="t", wrong=[]),
         ev(3.2, "resets", traffic="t", resets=2, of={"2": 2}),
     ]
     found = measure(events)["t"]
     assert found["each"] == {
+        "intact": None,
         "bytes": [1000, 500],
         "goodput_mbit": [0.004, 0.002667],
         "longest_stall_ms": [100.0, 30.0],
@@ -165,3 +167,29 @@ def test_each_connection_of_many():
     assert found["first_byte_after_fault_ms"] == 50.0
     assert found["each_move"]["first_byte_ms"] == []
     assert found["stalls_ms"] is None
+
+
+@pytest.mark.parametrize(
+    ("done", "served", "intact"),
+    [
+        ([], {"connections": 3, "wrong": []}, [True, True]),
+        ([2], {"connections": 3, "wrong": []}, [True, False]),
+        ([], {"connections": 3, "wrong": [0]}, [False, True]),
+        ([1], {"connections": 2, "wrong": []}, [True, True]),
+        ([], {"connections": 1, "wrong": []}, None),
+        (None, {"connections": 3, "wrong": []}, None),
+        ([], None, None),
+    ],
+)
+def test_which_of_many_are_intact(done, served, intact):
+    """Both ends judge; one that was ended before it had judged all says nothing of any."""
+    keys = {"src": "10.0.0.11", "dst": "10.0.0.1", "dport": 8080}
+    columns = {key: [0, 0] for key in COLUMNS}
+    events = [
+        *(RUN[0], {**RUN[1], "count": 3}),
+        ev(1.0, "connected", traffic="t", sports=[1, 2], **keys),
+        ev(3.0, "ended", traffic="t", sports=[1, 2], **keys, **columns, index=[0, 2]),
+        ev(3.1, "done", traffic="t", error="one is broken", wrong=done),
+        *([] if served is None else [ev(3.2, "served", traffic="t", **served)]),
+    ]
+    assert measure(events)["t"]["each"]["intact"] == intact
