@@ -67,7 +67,7 @@ class Agent:
     def run(self) -> None:
         self.custody.moves.begin()  # what was to be done at the start
         self.loop.run(self._behind_a_turn)
-        self.custody.tracker.say_last_words(self.config.name, self.records, self.team)
+        self.custody.tracker.say_last_words(self.records)
         emit(self.config.name, "counters", nics=self.counters(), host_tcp_segments=kernel.tcp_in_segments())
 
     def _behind_a_turn(self) -> bool:
@@ -195,7 +195,7 @@ class Agent:
             case ReportKind.CLOSED if report.by is By.REUSE:
                 self.custody.tracker.forget(report.connection)
                 self._invalidate(report.nic, report.connection)
-            case ReportKind.CLOSED if report.by is By.HOST:
+            case ReportKind.CLOSED:
                 self.custody.was_reset(report.connection)
             case ReportKind.DUE if report.connection not in self.custody.moves:
                 self.custody.offload(report.connection)

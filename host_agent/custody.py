@@ -59,7 +59,7 @@ class Custody:
     ):
         self._config, self._loop, self._records, self._team = config, loop, records, team
         self.moves = Moves(records, hold, peers, self._over)
-        self.tracker = Tracker()
+        self.tracker = Tracker(config.name, team)
         self._paths = paths
         self._chooser = Chooser(config.choice)
         self._farewell = Farewell(config.team)
@@ -158,9 +158,8 @@ class Custody:
     def closed(self, connection: Connection) -> None:
         """Its engine is done with it. The record stays while late segments may come (RFC 9293, 3.6.1), for they must
         reach the stack that keeps its TIME-WAIT."""
-        self.tracker.remember(connection, self._records)
-        self.tracker.of(connection).ended = True
         record = self._records.get(connection)
+        self.tracker.end(connection, record)
         if record is not None:
             self._mark(connection, record, closing=True)
 
@@ -190,7 +189,7 @@ class Custody:
             emit(self._config.name, "stranded", **connection.fields(), nic=self._team.name(nic), reason=reason)
 
     def _remove(self, connection: Connection) -> None:
-        self.tracker.remember(connection, self._records)
+        self.tracker.gone(connection, self._records.get(connection))
         self._records.delete(connection)
 
     def lose(self, connection: Connection, record: Record, reason: str) -> None:
@@ -217,8 +216,11 @@ class Custody:
         self._loop.after(RESET_EVERY, partial(self._reset_peer, connection, next_hop, tries))
 
     def was_reset(self, connection: Connection) -> None:
-        """The host's TCP has sent the peer of a lost connection an RST."""
+        """By an RST of the peer's or of the host's TCP, which answers for lost ones too; its record has gone, unless it
+        is on the move."""
         self._unreset.discard(connection)
+        if connection not in self.moves.begun:
+            self.tracker.gone(connection)
 
     def record_anew(self, connection: Connection, nic: int) -> None:
         """For a connection of the host's that has none: it gave way to others, or has aged. Raises RecordsFull."""
@@ -315,9 +317,12 @@ class Custody:
         tell(self._config.name, outcomes, self._team)
         for outcome in outcomes if len(came) < len(outcomes) else ():
             connection, was = outcome.plan.connection, outcome.record
+            ended = not outcome.moved and self._records.get(connection) is None
+            if ended:
+                self.tracker.gone(connection, was)
             if outcome.target == outcome.plan.source:
                 self._refused(outcome)
-            elif outcome.target is None and was is not None and self._records.get(connection) is None:
+            elif ended and was is not None:
                 self._have_reset(connection, was.peer_mac)
         active = self._team.active
         for outcome in outcomes:
@@ -339,7 +344,7 @@ class Custody:
         if outcome.code == "absent":
             record = self._records.get(connection)
             if record is not None and not record.packets:  # made for a connection that there is not
-                self._records.delete(connection)
+                self._remove(connection)
         elif plan.cause == "policy":
             self._retry(connection)
         elif plan.cause in REQUESTS:
@@ -364,6 +369,7 @@ class Custody:
         by_host = HOST in (plan.source, outcome.target)  # who else counts nothing meanwhile that is asked for
         record = self._records.get(plan.connection) if by_host else known
         if record is None:
+            self.tracker.gone(plan.connection, known)
             return
         track.moved(outcome, record)
         if outcome.target is not None and outcome.target != HOST:

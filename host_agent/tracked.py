@@ -1,6 +1,7 @@
 """What the agent remembers of connections beside their records, for decisions and for the last words.
 
-Decides: nothing. Never touches: engines. A restarted agent begins with nothing of it, and does no worse.
+Decides: how long: until the record goes; of those that have ended, the last few names stay. Never touches: engines. A
+restarted agent begins with nothing of it, and does no worse.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from host_agent.records import Records
 from host_agent.reload import Outcome
 from host_agent.statistics import ADDED
 from host_agent.team import TeamState
+
+NAMES = 1000
+"""Of connections that have ended and have no record; so late an order for one of them comes at most."""
 
 
 @dataclass
@@ -53,36 +57,66 @@ class Tracked:
 
 
 class Tracker:
-    """All connections that the agent has heard of."""
+    """All connections that the agent has heard of and that have a record. who: as its events call the agent."""
 
-    def __init__(self) -> None:
+    def __init__(self, who: str, team: TeamState) -> None:
+        self._who, self._team = who, team
         self._tracked: dict[Connection, Tracked] = {}
+        self._over: dict[Connection, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._tracked) + len(self._over)
 
     def of(self, connection: Connection) -> Tracked:
         return self._tracked.setdefault(connection, Tracked())
 
     def ended(self, connection: Connection) -> bool:
         known = self._tracked.get(connection)
-        return known is not None and known.ended
+        return connection in self._over if known is None else known.ended
 
     def counted(self) -> dict[Connection, Counter[str]]:
         return {connection: tracked.counted for connection, tracked in self._tracked.items()}
 
+    def end(self, connection: Connection, record: Record | None) -> None:
+        """Its engine is done with it. record: which stays for a while, but others may remove it."""
+        if record is None:
+            self.gone(connection)
+            self._note(connection)
+        else:
+            tracked = self.of(connection)
+            tracked.ended, tracked.last = True, record
+
+    def gone(self, connection: Connection, record: Record | None = None) -> None:
+        """Its record is about to go, or (None) has gone. Nothing is said of those that never were more than a SYN: a
+        flood of them would fill the disk."""
+        tracked = self._tracked.pop(connection, None)
+        if tracked is None and (record is None or is_half_open(record)):
+            return
+        tracked = tracked or Tracked()
+        self._say(connection, tracked, record)
+        if tracked.ended:
+            self._note(connection)
+
     def forget(self, connection: Connection) -> None:
         """Another connection has its identifier."""
-        self._tracked.pop(connection, None)
+        self.gone(connection)
+        if connection in self._over:
+            del self._over[connection]
 
-    def remember(self, connection: Connection, records: Records) -> None:
-        """Keeps the record as it is now, for it is about to go; but not of those that never were more than a SYN: a
-        flood of them would take all memory."""
-        record = records.get(connection)
-        if record is not None and (connection in self._tracked or not is_half_open(record)):
-            self.of(connection).last = record
-
-    def say_last_words(self, who: str, records: Records, team: TeamState) -> None:
-        """One `record` event for every connection that ever had one."""
+    def say_last_words(self, records: Records) -> None:
+        """Of every connection that still has a record; of the others it was said when that went."""
         for connection, record in records.all():
-            self.of(connection).last = record
-        for connection, tracked in self._tracked.items():
-            if tracked.last is not None:
-                emit(who, "record", **connection.fields(), **tracked.describe(team))
+            self._say(connection, self._tracked.pop(connection, Tracked()), record)
+        for connection in list(self._tracked):
+            self.gone(connection)
+
+    def _note(self, connection: Connection) -> None:
+        self._over |= {connection: None}
+        while len(self._over) > NAMES:
+            del self._over[next(iter(self._over))]
+
+    def _say(self, connection: Connection, tracked: Tracked, record: Record | None) -> None:
+        """One `record` event, as it was last seen."""
+        tracked.last = record or tracked.last
+        if tracked.last is not None:
+            emit(self._who, "record", **connection.fields(), **tracked.describe(self._team))

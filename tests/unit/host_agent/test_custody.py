@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from host_agent import custody as custody_module
+from host_agent import tracked
+from host_agent.ageing import Aged
 from host_agent.config import AgentConfig
 from host_agent.connection import Connection
 from host_agent.custody import Custody
@@ -121,17 +123,72 @@ def test_a_new_one_of_the_same_name_is_another(case: Case, late: bool) -> None:
     assert [(plan.connection, plan.target) for plan in case.begun[1:]] == [(ONE, 1)]
 
 
-def test_what_never_was_more_than_a_syn_is_not_remembered(case: Case) -> None:
-    """Or a flood would take all memory; of those that the agent has heard of every record is."""
-    case.records.put(ONE, Record(0, packets=1))
-    case.records.put(TWO, Record(0, packets=2))
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Port and packets of all that `record` events told of."""
+    found: list[tuple[int, int]] = []
+    monkeypatch.setattr(tracked, "emit", lambda _who, _event, **facts: found.append((facts["sport"], facts["packets"])))
+    return found
+
+
+def test_last_words_are_said_when_a_record_goes(case: Case, said: list[tuple[int, int]]) -> None:
+    """But not of what never was more than a SYN: a flood would fill the disk; of the rest once, at the end."""
+    three = TWO._replace(sport=3)
+    for connection, packets in ((ONE, 1), (TWO, 2)):
+        case.records.put(connection, Record(0, packets=packets))
     case.custody.make_room()
-    assert set(case.custody.tracker.counted()) == {TWO}
-    case.records.put(TWO, Record(0, packets=1))
-    case.custody.tracker.remember(TWO, case.records)  # type: ignore[arg-type]
-    last = case.custody.tracker.of(TWO).last
-    assert last is not None
-    assert last.packets == 1
+    assert said == [(TWO.sport, 2)]
+    case.records.put(three, Record(0, packets=1))
+    case.custody.tracker.say_last_words(case.records)  # type: ignore[arg-type]
+    assert said == [(TWO.sport, 2), (3, 1)]
+
+
+ENDS: dict[str, Callable[[Case, Connection], None]] = {
+    "finished, and its record ages": lambda case, one: (
+        case.custody.closed(one),
+        case.custody.aged(Aged((one,), ())),
+    )[0],
+    "its record ages": lambda case, one: case.custody.aged(Aged((one,), ())),
+    "the peer resets it": lambda case, one: (
+        case.records.delete(one),
+        case.custody.was_reset(one),
+        case.custody.closed(one),
+    )[1],
+    "its engine tells that first": lambda case, one: (
+        case.custody.closed(one),
+        case.records.delete(one),
+        case.custody.was_reset(one),
+    )[0],
+    "it is lost": lambda case, one: case.custody.lose(one, Record(0), "its NIC died"),
+    "it ends while it moves": lambda case, one: (
+        case.records.delete(one),
+        case.custody._over([Outcome(Plan(one, 0, 1, "stray"), None, record=Record(0))]),
+    )[1],
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_what_is_remembered_of_a_connection_goes_with_its_record(
+    case: Case, said: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch, end: Callable[[Case, Connection], None]
+) -> None:
+    """Of many short ones, one after the other, no more stays than some names; each has its last words."""
+    monkeypatch.setattr(tracked, "NAMES", 50)
+    monkeypatch.setattr(case.custody, "_have_reset", lambda *_: None)
+    for port in range(1000):
+        one = ONE._replace(sport=port)
+        case.records.put(one, Record(0, packets=9))
+        case.custody.tracker.of(one).moves = 2
+        end(case, one)
+        assert len(case.custody.tracker) <= 50
+    assert len(said) in (0, 1000)  # nobody knows the record any more when a reset was the first to be heard
+
+
+def test_names_of_the_ended_are_kept_in_their_order(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracked, "NAMES", 2)
+    many = [ONE._replace(sport=port) for port in (1, 2, 3)]
+    for one in many:
+        case.custody.closed(one)
+    assert [case.custody.tracker.ended(one) for one in many] == [False, True, True]
 
 
 @pytest.mark.parametrize(("links", "looks"), [(set(), 0), ({1}, 0), ({0, 1}, 1)])
