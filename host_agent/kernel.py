@@ -135,17 +135,20 @@ class Map:
         _check(result, "map delete")
         return True
 
-    def batches(self, size: int = 4096) -> Iterator[tuple[int, bytes, bytes]]:
-        """All elements of a hash map, up to about `size` by one system call: how many, their keys, and their values.
+    def batches(self, size: int = 4096) -> Iterator[tuple[int, bytes, memoryview]]:
+        """All elements of a hash map, up to about `size` by one system call: how many, their keys, and their values,
+        until the next ones are asked for.
 
         Few by the first one: a map is mostly read when it has few, and room for many takes longer than they do.
         """
         most, size = size, min(size, _FIRST)
         place, count, result = ctypes.create_string_buffer(max(4, self._key_size)), ctypes.c_uint32(), 0
         before: ctypes.Array[ctypes.c_char] | None = None
+        keys = values = ctypes.create_string_buffer(0)
         while result == 0:
-            keys = ctypes.create_string_buffer(size * self._key_size)
-            values = ctypes.create_string_buffer(size * self._value_size)
+            if len(values) != size * self._value_size:
+                keys = ctypes.create_string_buffer(size * self._key_size)
+                values = ctypes.create_string_buffer(size * self._value_size)
             count.value = size
             result = self._lib.bpf_map_lookup_batch(self.fd, before, place, keys, values, ctypes.byref(count), None)
             if result == -errno.ENOSPC:  # one chain of the hash table is longer than that
@@ -154,7 +157,7 @@ class Map:
             if result != -errno.ENOENT:  # the kernel's word for: these were the last
                 _check(result, "map lookup")
             before, size = place, max(size, min(8 * size, most))
-            yield count.value, keys.raw, values.raw
+            yield count.value, keys.raw, memoryview(values).cast("B")
 
     def put_many(self, elements: Sequence[tuple[bytes, bytes]]) -> None:
         """Puts all of them by one system call. Raises KernelError; some are there then, and some are not."""

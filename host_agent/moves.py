@@ -110,7 +110,7 @@ class Moves:
     def _end(self, outcomes: list[Outcome]) -> None:
         self.begun -= {outcome.plan.connection for outcome in outcomes}
         self._over(outcomes)
-        for outcome in outcomes:
+        for outcome in outcomes if self._waiters else ():
             waiter = self._waiters.pop(outcome.plan.connection, None)
             if waiter:
                 waiter(outcome)

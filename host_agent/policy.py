@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from typing import NamedTuple
 
 from host_agent.connection import Connection, key_of
@@ -72,8 +73,7 @@ class Plan(NamedTuple):
     fallbacks: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """The peer's sequence numbers when the connection last moved, and when that was (seconds)."""
 
     snd_una: int
@@ -139,7 +139,7 @@ class Chooser:
             return None
         match self._choice:
             case Choice.LEAST_LOADED:
-                return min(nics, key=lambda nic: (load.get(nic, 0), nic))
+                return min(nics, key=lambda nic: (load.get(nic, 0), nic)) if len(nics) > 1 else nics[0]
             case Choice.ROUND_ROBIN:
                 self._turn = next((nic for nic in nics if nic > self._turn), nics[0])
                 return self._turn
@@ -258,5 +258,9 @@ def _away(
         walk.stranded.append(connection)
         return
     load[target] = load.get(target, 0) + 1
-    rest = tuple(nic for nic in others if nic != target)
-    walk.moves.append(Plan(connection, source, target, cause, resend=resend, fallbacks=(*rest, HOST)))
+    walk.moves.append(Plan(connection, source, target, cause, resend, _fallbacks(target, others)))
+
+
+@cache
+def _fallbacks(target: int, others: tuple[int, ...]) -> tuple[int, ...]:
+    return (*(nic for nic in others if nic != target), HOST)

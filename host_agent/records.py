@@ -186,7 +186,7 @@ _FIELDS = tuple(field.name for field in fields(Record))
 _STAGES, _FINS = tuple(Stage), tuple(Fins(number) for number in range(16))
 
 
-def unpack_record(data: bytes, at: int = 0) -> Record:
+def unpack_record(data: bytes | memoryview, at: int = 0) -> Record:
     nic, offloaded, stage, due, closing, epoch, mac, fins, *numbers = _RECORD.unpack_from(data, at)
     flags = (nic, offloaded == 1, _STAGES[stage], due == 1, closing == 1, epoch, mac, _FINS[fins])
     # A frozen dataclass sets one field after the other, and thousands of records are read at a fault.
@@ -336,9 +336,12 @@ class Records:
     def tally(self) -> Iterator[Counter[tuple[int, bool]]]:
         """How many records there are by NIC and offload flag, a slice at a time; none of them is taken apart."""
         for count, _, values in self._maps["records"].batches(_FEW):
-            nics = memoryview(values).cast("I")[:: _RECORD.size // 4].tolist()
-            flags = memoryview(values)[_FLAG :: _RECORD.size].tolist()
-            yield Counter(zip(nics[:count], map(bool, flags[:count]), strict=True))
+            # The first byte of a NIC's number is all of it, below MAX_NICS.
+            found, end = Counter[tuple[int, bool]](), count * _RECORD.size
+            told = zip(values[: end : _RECORD.size], values[_FLAG : end : _RECORD.size], strict=True)
+            for (nic, flag), number in Counter(told).items():
+                found[nic, flag != 0] += number
+            yield found
 
     def put(self, connection: Connection, record: Record) -> None:
         """Raises RecordsFull."""

@@ -40,7 +40,8 @@ class Tracked:
 
     def moved(self, outcome: Outcome, record: Record) -> None:
         self.moves += 1
-        self.counted.update({key: outcome.saved[key] for key in ADDED})
+        for key in ADDED:
+            self.counted[key] += outcome.saved[key]
         if outcome.plan.source == HOST:
             self.base = record.host_segments
         elif outcome.target == HOST and self.base is not None:
@@ -68,7 +69,10 @@ class Tracker:
         return len(self._tracked) + len(self._over)
 
     def of(self, connection: Connection) -> Tracked:
-        return self._tracked.setdefault(connection, Tracked())
+        known = self._tracked.get(connection)
+        if known is None:
+            known = self._tracked[connection] = Tracked()
+        return known
 
     def ended(self, connection: Connection) -> bool:
         known = self._tracked.get(connection)
