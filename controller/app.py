@@ -27,7 +27,7 @@ from ryu.base import app_manager
 from ryu.controller import ofp_event
 from ryu.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
 
-from controller import api, openflow, tracking
+from controller import api, openflow, revalidate, tracking
 from controller.commands import Commands
 from controller.config import Config
 from controller.events import emit
@@ -47,6 +47,7 @@ class Controller(app_manager.RyuApp):
         self.links = {dpid: Link(switch, config.cookies[dpid]) for dpid, switch in config.switches.items()}
         self.commands = Commands(self.links.values())
         self._ways = config.ways
+        self._control = config.control
         if self._ways:
             for link in self.links.values():
                 link.on_change = self._track
@@ -74,7 +75,10 @@ class Controller(app_manager.RyuApp):
         link, number = self._link(message.datapath), message.desc.port_no
         if link is not None and openflow.is_real_port(number):
             deleted = message.reason == message.datapath.ofproto.OFPPR_DELETE
-            link.port_changed(number, not deleted and openflow.port_is_up(message.desc))
+            up = not deleted and openflow.port_is_up(message.desc)
+            if not up and self._control is not None:
+                revalidate.now(self._control)
+            link.port_changed(number, up)
 
     @set_ev_cls(ofp_event.EventOFPPacketIn, MAIN_DISPATCHER)
     def frame_seen(self, ev: Any) -> None:

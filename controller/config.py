@@ -40,7 +40,8 @@ class Config:
     """`switches` maps a datapath id to its switch, which has no ports yet; `cookies` to what marks its flows.
 
     The cookie is a digest of the switch's part of the configuration: flows that carry it were made for the same.
-    `ways` are the members that lead to another switch.
+    `ways` are the members that lead to another switch. `control` is the path of Open vSwitch's own
+    control socket, if told.
     """
 
     host: str
@@ -49,6 +50,7 @@ class Config:
     switches: dict[int, Switch]
     cookies: dict[int, int]
     ways: list[Way] = field(default_factory=list)
+    control: str | None = None
 
 
 def load(path: str) -> Config:
@@ -67,7 +69,7 @@ def load(path: str) -> Config:
 
 def parse(document: object) -> Config:
     """Check the whole document. Raises Mistake."""
-    top = checks.keys(document, "configuration", {"listen", "socket", "switches"})
+    top = checks.keys(document, "configuration", {"listen", "socket", "switches"}, {"control": None})
     host, _, port = checks.text(top["listen"], "listen").rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise Mistake(f"listen: expected ADDRESS:PORT, not {top['listen']!r}")
@@ -86,7 +88,8 @@ def parse(document: object) -> Config:
     if not switches:
         raise Mistake("switches: at least one is needed")
     ways = _ways(top["switches"], {switch.name: switch for switch in switches.values()})
-    return Config(host.strip("[]"), int(port), checks.text(top["socket"], "socket"), switches, cookies, ways)
+    control = None if top["control"] is None else checks.text(top["control"], "control")
+    return Config(host.strip("[]"), int(port), checks.text(top["socket"], "socket"), switches, cookies, ways, control)
 
 
 def _ways(items: list[dict[str, Any]], switches: dict[str, Switch]) -> list[Way]:

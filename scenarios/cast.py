@@ -56,8 +56,8 @@ class Cast:
 
     def start_controller(self) -> None:
         """It takes longest to import."""
-        socket = str(self.controller)
-        config = configs.controller(self._scenario, self._topology, f"{CONTROLLER[0]}:{CONTROLLER[1]}", socket)
+        listen, control = f"{CONTROLLER[0]}:{CONTROLLER[1]}", str(OpenVSwitch(self._run_dir).control)
+        config = configs.controller(self._scenario, self._topology, listen, str(self.controller), control)
         argv = [sys.executable, "-m", "controller", "--config", self._write("controller", config)]
         self.children.start("controller", argv, _HERE)
 

@@ -71,10 +71,12 @@ def flood(scenario: Scenario, topology: Topology, service: str) -> list[str]:
     return ["--to", f"{team.ip4}:{asked.listen}", "--seed", str(scenario.seed)]
 
 
-def controller(scenario: Scenario, topology: Topology, listen: str, socket: str) -> Document:
-    """The controller's configuration."""
+def controller(
+    scenario: Scenario, topology: Topology, listen: str, socket: str, control: str | None = None
+) -> Document:
+    """The controller's configuration. control: Open vSwitch's own control socket."""
     switches = [_switch(scenario, topology, switch) for switch in topology.switches]
-    return {"listen": listen, "socket": socket, "switches": switches}
+    return {"listen": listen, "socket": socket, "switches": switches, "control": control}
 
 
 def _switch(scenario: Scenario, topology: Topology, switch: Switch) -> Document:

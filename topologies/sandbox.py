@@ -205,6 +205,8 @@ class OpenVSwitch:
         """Starts nothing yet. run_dir: as given to enter(). inside: gives the words before a command that make it run
         in the node that this one belongs to; None: it is the sandbox's own, and its commands need no words."""
         self.dir = Path(run_dir) / name
+        self.control = self.dir / "ovs-vswitchd.ctl"
+        """Leads to the control socket of ovs-vswitchd, whose own name changes with every start."""
         self._inside = inside
         self.env = {
             "OVS_RUNDIR": str(self.dir),
@@ -239,6 +241,8 @@ class OpenVSwitch:
         """Starts ovs-vswitchd, with the bridges that the database has and no flow in them. Raises SandboxError."""
         daemon = self.words("ovs-vswitchd", f"unix:{self.dir / 'db.sock'}", *_DETACH)
         _run(daemon, "starting ovs-vswitchd", OVS_SECONDS)
+        self.control.unlink(missing_ok=True)
+        self.control.symlink_to(f"ovs-vswitchd.{self.daemon_pid()}.ctl")
 
     def kill_daemon(self) -> None:
         """Ends ovs-vswitchd by SIGKILL, and returns when it is gone. Raises SandboxError when it does not run."""

@@ -73,6 +73,7 @@ class Bench:
         config = {
             "listen": "127.0.0.1:6653",
             "socket": str(self.run / "controller.sock"),
+            "control": str(self.run / "switch.ctl"),
             "switches": [{"dpid": 1, "name": "s1", "seed": SEED, "lags": [lag], **self.settings}],
         }
         (self.run / "controller.json").write_text(json.dumps(config))

@@ -34,6 +34,8 @@ RIGHT: dict[str, Any] = {
 def test_a_right_configuration() -> None:
     config = parse(RIGHT)
     assert (config.host, config.port, config.socket) == ("127.0.0.1", 6653, "/run/controller.sock")
+    assert config.control is None
+    assert parse(RIGHT | {"control": "/run/switch.ctl"}).control == "/run/switch.ctl"
     lag = config.switches[1].lags["team0"]
     assert (lag.members, lag.seed, lag.number, lag.active) == ((1, 2, 3), 3, 1, frozenset())
 
