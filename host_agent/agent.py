@@ -25,6 +25,7 @@ from host_agent.flood_watch import FloodWatch
 from host_agent.headcount import Headcount
 from host_agent.hold import Hold
 from host_agent.lacp_watch import Watch
+from host_agent.link_loss import LinkLoss
 from host_agent.loop import Loop
 from host_agent.path_watch import PathWatch
 from host_agent.policy import HOST
@@ -49,6 +50,7 @@ class Agent:
         self._active = frozenset(self.records.team.live)  # as an earlier agent left it
         self.watch = Watch(config, self.loop, self._active, self._reconsider)
         self._hold = Hold(kernel.open_tap(hold_of(config.team), keep=True))
+        self._loss = LinkLoss(self.loop, lambda nic: self._link(nic, up=False))
         sockets = {HOST: config.host.socket, **{nic: one.socket for nic, one in enumerate(config.nics)}}
         self.peers = Engines(self.loop, sockets, self).peers
         self.team.engines |= set(range(len(config.nics)))
@@ -85,6 +87,7 @@ class Agent:
         """As engines.Listener, and so are the next four."""
         match message.verb:
             case "link":
+                self._loss.watch(place, message.fields.get("wire"))
                 self._link(place, up=message.fields["up"])
             case "accepted":
                 self.custody.accepted(Connection(*message.fields["connection"]))
@@ -159,8 +162,10 @@ class Agent:
 
         def note(place: int, message: Message) -> None:
             # Nothing is moved before all links are known: a NIC not heard of yet is not one without a link.
-            if message.verb == "link" and message.fields["up"]:
-                self.team.links.add(place)
+            if message.verb == "link":
+                self._loss.watch(place, message.fields.get("wire"))
+                if message.fields["up"]:
+                    self.team.links.add(place)
             elif message.verb == "closed":
                 closed.append(Connection(*message.fields["connection"]))
 

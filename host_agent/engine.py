@@ -71,9 +71,10 @@ class Engine:
         def changed(_mask: int) -> None:
             nonlocal known
             up = watch.read()
+            # Told again: of a carrier that was back at once the host may have heard the loss alone (link_loss.py).
+            self._tell(Message("link", {"up": up, "wire": watch.wire}))
             if up != known:
                 known = up
-                self._tell(Message("link", {"up": up}))
                 emit(self.name, "link", up=up)
                 if up:
                     self._holding.recovered()
@@ -113,7 +114,7 @@ class Engine:
         about = {"capacity": limits.capacity, "features": sorted(limits.features)}
         self._tell(Message("ready", {"version": VERSION, "name": self.name, **about}))
         if self._carrier:
-            self._tell(Message("link", {"up": self._carrier.up}))
+            self._tell(Message("link", {"up": self._carrier.up, "wire": self._carrier.wire}))
 
     def _hang_up(self) -> None:
         if self._link:

@@ -62,6 +62,7 @@ def _load_libbpf() -> ctypes.CDLL:
         ("bpf_prog_test_run_opts", number, (number, pointer)),
         ("bpf_link_create", number, (number, number, number, pointer)),
         ("bpf_iter_create", number, (number,)),
+        ("bpf_raw_tracepoint_open", number, (path, number)),
         ("bpf_tc_hook_create", number, (pointer,)),
         ("bpf_tc_attach", number, (pointer, pointer)),
         ("ring_buffer__new", pointer, (number, pointer, pointer, pointer)),
@@ -271,6 +272,10 @@ class Program:
         replace = 1  # BPF_TC_F_REPLACE: an engine that was killed has left its programs behind
         options = _TcOpts(sz=ctypes.sizeof(_TcOpts), prog_fd=self.fd, flags=replace, handle=1, priority=1)
         _check(lib.bpf_tc_attach(ctypes.byref(hook), ctypes.byref(options)), f"{self.name} on {interface}")
+
+    def trace(self) -> int:
+        """Attaches it where its section says. Lives as long as the descriptor that this gives."""
+        return _check(_libbpf().bpf_raw_tracepoint_open(None, self.fd), self.name)
 
     def walk(self, a_map: Map) -> Iterator[bytes]:
         """Of an iterator: runs it over every element, and gives what it writes, piece by piece; nothing at a pause."""

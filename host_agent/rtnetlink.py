@@ -8,6 +8,7 @@ It reads the few messages it needs itself: a netlink library takes 0.2 s to impo
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
@@ -28,7 +29,7 @@ class CarrierWatch:
     """Tells when an interface gains or loses its carrier.
 
     `fd` becomes readable; `read()` gives the carrier now. A lost message (ENOBUFS) does no harm:
-    the state is read anew.
+    the state is read anew. `wire`: the inode number of this network namespace, and the interface's index in it.
     """
 
     _IFF_LOWER_UP = 1 << 16
@@ -36,6 +37,7 @@ class CarrierWatch:
     def __init__(self, interface: str):
         self._interface = interface
         self._index = socket.if_nametoindex(interface)
+        self.wire = (os.stat("/proc/self/ns/net").st_ino, self._index)
         self._socket = _open(1)  # RTMGRP_LINK
         self.fd = self._socket.fileno()
         self.up = self._now()

@@ -150,6 +150,15 @@ def _btf() -> _Answer:
     return there, "the kernel describes its types" if there else "no /sys/kernel/btf/vmlinux"
 
 
+def _link_tracing() -> _Answer:
+    """Whether a tracing program may hear of a device that is being closed, by its queue."""
+    try:
+        there = b"btf_trace_qdisc_reset" in Path("/sys/kernel/btf/vmlinux").read_bytes()
+    except OSError as error:
+        return False, f"no /sys/kernel/btf/vmlinux ({error.strerror})"
+    return there, "the tracepoint qdisc_reset" if there else "no tracepoint qdisc_reset"
+
+
 def _file_system(name: str) -> _Answer:
     kinds = Path("/proc/filesystems").read_text().split()
     return name in kinds, "known to the kernel" if name in kinds else f"the kernel has no {name} file system"
@@ -205,6 +214,7 @@ _PROBES = (
     _Probe("tcpdump", lambda: _program("tcpdump"), _package("tcpdump"), required=False),
     _Probe("netem", _netem, "a kernel with CONFIG_NET_SCH_NETEM, for scenarios that delay frames", required=False),
     _Probe("bonding", _bonding, "a kernel with CONFIG_BONDING, for `driver: linux_bonding`", required=False),
+    _Probe("link_tracing", _link_tracing, "a kernel of 5.8 or later, to see lost links sooner", required=False),
     _Probe("nginx", lambda: _program("nginx"), _package("nginx-light"), required=False),
     _Probe("iperf3", lambda: _program("iperf3"), _package("iperf3"), required=False),
     _Probe("curl", lambda: _program("curl"), _package("curl"), required=False),

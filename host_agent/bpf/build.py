@@ -15,11 +15,11 @@ from pathlib import Path
 
 SOURCES = Path(__file__).resolve().parent
 OBJECTS = SOURCES.parents[1] / ".build"
-PROGRAMS = ("nic", "team", "quiet")
+PROGRAMS = ("nic", "team", "quiet", "carrier")
 
 
 def path(name: str) -> Path:
-    """The object of one program file, `nic`, `team` or `quiet`."""
+    """The object of one program file, one of PROGRAMS."""
     return OBJECTS / f"{name}.bpf.o"
 
 

@@ -1,0 +1,77 @@
+"""A wire's loss is heard when its far end is closed, before rtnetlink has told of it; nothing else is taken for one.
+
+far ── veth ── near (the wire)        other ends of other wires
+"""
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from host_agent import link_loss
+from host_agent.link_loss import LinkLoss
+from tests.kernel.world import StepLoop
+from topologies import capabilities
+
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.skipif(bool(capabilities.missing(["link_tracing"])), reason="the kernel tells of no emptied queue"),
+]
+
+
+class Wires:
+    def __init__(self) -> None:
+        self.lost: list[int] = []
+        self.loop = StepLoop()
+        self._loss = LinkLoss(self.loop, self.lost.append)
+        namespace = os.stat("/proc/self/ns/net").st_ino
+        for nic in range(2):
+            self.ip(f"link add name near{nic} type veth peer name far{nic}")
+            self.ip(f"link set near{nic} up")
+            self.ip(f"link set far{nic} up")
+        self._loss.watch(0, (namespace, socket.if_nametoindex("near0")))
+        self.loop.timers.pop()[1]()
+        self.until(lambda: self._loss._wires)
+        self._loss.watch(1, (namespace, socket.if_nametoindex("near1")))
+
+    def ip(self, words: str, program: str = "ip") -> None:
+        subprocess.run([program, *words.split()], check=True)
+
+    def until(self, holds) -> None:
+        deadline = time.monotonic() + 10
+        while not holds():
+            assert time.monotonic() < deadline
+            self.loop.turn()
+
+    def close(self) -> None:
+        for nic in range(2):
+            self.ip(f"link delete near{nic}")
+
+
+@pytest.fixture
+def wires(namespace: None, programs: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wires]:
+    monkeypatch.setattr(link_loss, "LATER", 0.0)
+    wires = Wires()
+    yield wires
+    wires.close()
+
+
+def test_the_far_end_of_a_wire_is_closed(wires: Wires) -> None:
+    wires.ip("link set far1 down")
+    wires.until(lambda: wires.lost)
+    wires.ip("link set far0 down")
+    wires.until(lambda: 0 in wires.lost)
+    assert wires.lost == sorted(wires.lost, reverse=True)
+
+
+def test_what_is_no_loss_of_a_carrier(wires: Wires) -> None:
+    wires.ip("qdisc replace dev far0 root pfifo", "tc")  # empties the queue of an end that stays open
+    wires.ip("qdisc replace dev far0 root bfifo", "tc")
+    wires.ip("link set near0 down")  # the wire itself, which its own carrier survives
+    wires.ip("link set near0 up")
+    wires.ip("link set far1 down")
+    wires.until(lambda: wires.lost)
+    assert set(wires.lost) == {1}
