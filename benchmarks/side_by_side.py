@@ -54,7 +54,7 @@ def run(count: int, jobs: int) -> float:
         files.mkdir()
         for number in range(count):
             (files / f"{number}.yaml").write_text(scenario(number, 40))
-        words = [sys.executable, "-m", "scenarios.cli", "run", str(files), "--jobs", str(jobs)]
+        words = [sys.executable, "-m", "scenarios", "run", str(files), "--jobs", str(jobs)]
         words += ["--out", str(Path(folder, "out"))]
         env = os.environ | {"PYTHONPATH": str(ROOT)}
         began = time.perf_counter()

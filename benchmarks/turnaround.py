@@ -69,7 +69,7 @@ def ours(nics: int, clients: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "nothing.yaml")
         file.write_text(scenario(nics, clients))
-        words = [sys.executable, "-m", "scenarios.cli", "run", str(file), "--out", str(Path(folder, "out"))]
+        words = [sys.executable, "-m", "scenarios", "run", str(file), "--out", str(Path(folder, "out"))]
         began = time.perf_counter()
         done = subprocess.run(words, cwd=ROOT, env=_env(), capture_output=True, text=True, timeout=LIMIT)
         took = time.perf_counter() - began

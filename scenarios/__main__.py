@@ -1,7 +1,27 @@
-"""`python -m scenarios` is the command line."""
+"""`python -m scenarios` is the command line. While it is imported, some tenths of a second, Ctrl-C ends it at once."""
 
+import os
+import signal
 import sys
 
-from scenarios.cli import main
+INTERRUPTED = 130  # as a shell tells of it: 128, and the signal's number
 
-sys.exit(main())
+
+def begin() -> int:
+    """Import it, and run it."""
+    heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not by a shell's background job
+    if heeded:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # ./teambed has it wait until now
+    from scenarios.cli import main
+
+    try:
+        if heeded:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        return main()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(begin())

@@ -1,7 +1,7 @@
 """The command line: all commands of `teambed`. Decides exit statuses and who is told what.
 
 Exit status: 0 all passed, or were skipped for what this machine lacks · 1 an expectation failed or a run broke off ·
-2 the scenario or the call is wrong · 3 this machine cannot run it.
+2 the scenario or the call is wrong · 3 this machine cannot run it · 130 interrupted before anything ran.
 """
 
 import argparse
@@ -48,8 +48,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return CANNOT
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return FAILED
-    except KeyboardInterrupt:
         return FAILED
 
 

@@ -51,8 +51,8 @@ class Override:
         try:
             if not equals or not all(key.split(".")):
                 raise ValueError("write KEY=VALUE, for example network.rate=100mbit")
-            return cls(written, matrix.place_of(key), yaml.safe_load(value))
-        except (ValueError, yaml.YAMLError) as error:
+            return cls(written, matrix.place_of(key), _value(value, written, key))
+        except (ValueError, RecursionError, yaml.YAMLError) as error:
             raise LoadError([f"--set {written}: {_yaml_reason(error)}"]) from None
 
     def apply(self, data: Any) -> None:
@@ -182,6 +182,20 @@ def _read(text: str, name: str) -> tuple[yaml.Node, Any]:
     if not isinstance(data, dict):
         raise LoadError([f"{name}:1: is no scenario; one begins with `scenario: NAME`"])
     return root, data
+
+
+def _value(text: str, written: str, key: str) -> Any:
+    """One YAML value of a --set. Raises LoadError, ValueError, RecursionError, YAMLError."""
+    loader = yaml.SafeLoader(text)
+    loader.name = f"--set {written}"
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        _written_out(root, (key,), {})
+        return loader.construct_document(root)
+    finally:
+        loader.dispose()
 
 
 def _yaml_reason(error: Exception) -> str:

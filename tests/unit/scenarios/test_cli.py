@@ -1,12 +1,16 @@
 """The command line without a network: what is wrong with a call is said before anything starts."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from scenarios import cli
 from scenarios.cli import FAILED, LIBRARY, WRONG, main
+from scenarios.launcher import ROOT
 from scenarios.load import cases
 from tests.unit.scenarios.test_load import GOOD
 
@@ -155,3 +159,17 @@ def test_argparse_refuses_with_the_same_status(argv, capsys):
         main(argv)
     assert ended.value.code == WRONG
     assert json.dumps(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("module", ["pydantic", "yaml"])
+def test_ctrl_c_while_it_is_imported_ends_it_without_a_word(tmp_path, module):
+    """Which takes some tenths of a second, at each call."""
+    (tmp_path / f"{module}.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "scenarios", "list"],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

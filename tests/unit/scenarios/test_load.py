@@ -280,6 +280,16 @@ def test_aliases_of_aliases_are_refused_where_they_grow_too_many(word, complaint
     assert complaints(GOOD.replace("expect:", "\n".join(laughs) + "\nexpect:")) == [complaint]
 
 
+def test_so_are_those_of_a_set():
+    laughs = [f"&e{n} [{f'*e{n - 1}, ' * 2 if n else 'x'}]" for n in range(40)]
+    for value, complaint in ((f"[{', '.join(laughs)}]", "more than 20,000 values"), ("&a [*a]", "contains itself")):
+        (line,) = complaints(GOOD, [f"about={value}"])
+        assert line.startswith(f"--set about={value}")
+        assert complaint in line
+    (line,) = complaints(GOOD, ["about=" + "[" * 5000])
+    assert line.startswith("--set about=[[")
+
+
 def test_what_a_key_holds_never_breaks_the_line():
     (line,) = complaints(GOOD.replace("nics: 3", '"a\\n\\e[31mb": 3'))
     assert line.startswith("f.yaml:3: network.a��[31mb: unknown key; there is ")

@@ -177,7 +177,7 @@ def test_a_report_is_made_anew_by_nobody(open_folder):
         as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]
         for path in (out, *out.rglob("*")):
             os.chown(path, 65534, 65534)
-    words = [sys.executable, "-m", "scenarios.cli", "report", str(out)]
+    words = [sys.executable, "-m", "scenarios", "report", str(out)]
     env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run([*as_nobody, *words], cwd=out, env=env, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
@@ -200,7 +200,7 @@ def test_a_run_that_cannot_be_judged_does_not_keep_others_from_it(tmp_path, caps
 
 
 def test_a_folder_without_a_run_is_one_line(tmp_path):
-    words = [sys.executable, "-m", "scenarios.cli", "report", str(tmp_path)]
+    words = [sys.executable, "-m", "scenarios", "report", str(tmp_path)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert done.stderr == f"teambed: {tmp_path} holds no run: no events.jsonl is in it, nor in a folder in it\n"
