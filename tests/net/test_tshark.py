@@ -291,8 +291,10 @@ def received(segments: Iterable[Segment]) -> tuple[int, int]:
             acknowledged = one.ack
         elif one.syn:
             expected, newest = one.seq + 1, one.stamp
-        elif one.reset:
+        elif one.reset and one.seq == expected:
             break
+        elif one.reset:
+            useless += 1  # RFC 5961, section 3.2: only the exact number resets
         elif one.stamp < newest - 1:
             says_nothing = not one.length and one.seq == expected and one.ack == told and one.window <= window
             useless += not says_nothing
