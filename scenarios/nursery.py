@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from scenarios import title
@@ -25,7 +26,7 @@ from topologies import forks
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _CLONE_NEWNS, _CLONE_NEWNET = 0x00020000, 0x40000000  # linux/sched.h
-_LONGEST = 1 << 17
+_LONGEST = 100  # bytes of a message; what it is about comes in memory of its own
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -76,6 +77,7 @@ class Nursery:
     def __init__(self) -> None:
         """Forks nothing yet."""
         self._channel: socket.socket | None = None
+        self._asked = 0
 
     def begin(self, modules: Sequence[str], *, stdout: int, stderr: Any, env: Mapping[str, str]) -> Forked:
         """Fork it; it imports these modules. Other threads must not run yet."""
@@ -96,20 +98,36 @@ class Nursery:
     ) -> Forked:
         """`python -m argv`, in the network and mount namespaces of that process (None: in ours). Raises OSError."""
         assert self._channel is not None
-        request = json.dumps({"argv": list(argv), "pid": pid, "env": dict(env)}).encode()
-        descriptors = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [stdout, stderr.fileno()]))]
+        self._asked += 1
+        request = os.memfd_create("request")
+        descriptors = array.array("i", [stdout, stderr.fileno(), request])
         # What it forks, and then forks once more, becomes a child of the next process above that asks for orphans.
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         try:
-            self._channel.sendmsg([request], descriptors)
-            answer = self._channel.recv(_LONGEST)
+            with open(request, "w", closefd=False) as file:
+                json.dump({"argv": list(argv), "pid": pid, "env": dict(env)}, file)
+            words = str(self._asked).encode()
+            self._channel.sendmsg([words], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+            child = self._answer()
         except OSError:
-            answer = b""
+            child = None
         finally:
+            os.close(request)
             _libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
-        if not answer:
+        if child is None:
             raise OSError(errno.ESRCH, "the nursery has ended")
-        return Forked(int(answer))
+        return Forked(child)
+
+    def _answer(self) -> int | None:
+        """The last one's process; None: the nursery has ended. Raises OSError."""
+        assert self._channel is not None
+        while answer := self._channel.recv(_LONGEST):
+            asked, child = map(int, answer.split())
+            if asked == self._asked:
+                return child
+            with suppress(ProcessLookupError):  # whoever asked for it was interrupted, and nobody knows of it
+                os.kill(child, signal.SIGKILL)
+        return None
 
 
 def _serve(channel: socket.socket, modules: Sequence[str]) -> int:
@@ -119,11 +137,13 @@ def _serve(channel: socket.socket, modules: Sequence[str]) -> int:
     gc.collect()
     gc.freeze()  # or the first collection in each fork would copy all that is imported
     while True:
-        request, ancillary, *_ = channel.recvmsg(_LONGEST, socket.CMSG_SPACE(2 * array.array("i").itemsize))
-        if not request:
+        number, ancillary, *_ = channel.recvmsg(_LONGEST, socket.CMSG_SPACE(3 * array.array("i").itemsize))
+        if not number:
             return 0
-        streams = array.array("i", ancillary[0][2])
-        asked = json.loads(request)
+        *streams, request = array.array("i", ancillary[0][2])
+        with open(request) as file:
+            file.seek(0)
+            asked = json.load(file)
         heard, told = os.pipe()
         between = os.fork()
         if between == 0:
@@ -134,7 +154,7 @@ def _serve(channel: socket.socket, modules: Sequence[str]) -> int:
             os._exit(0)
         os.waitpid(between, 0)  # now the child has its new parent
         os.close(told)
-        channel.send(os.read(heard, 32))
+        channel.send(number + b" " + os.read(heard, 32))
         os.close(heard)
         for one in streams:
             os.close(one)

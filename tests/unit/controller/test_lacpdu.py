@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-import controller.green  # noqa: F401  # isort: skip  (before Ryu)
+import controller.spared  # noqa: F401  # isort: skip  (before Ryu)
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -9,7 +9,6 @@ import random
 import select
 import socket
 import struct
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -207,41 +206,37 @@ def test_of_a_few_bytes_the_sink_may_take_some(bench: Bench) -> None:
     assert bench.relay.inward.total == 8
 
 
-def test_the_bytes_around_an_urgent_one_pass_at_one_event() -> None:
-    bench = Bench(*over_tcp(), *over_tcp())
-    bench.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
-    try:
-        bench.peer.sendall(b"before")
-        bench.peer.send(b"!", socket.MSG_OOB)
-        bench.peer.sendall(b"after")
-        deadline = time.monotonic() + 5
-        while select.select([], [], [bench.tcp], 0.01)[2] == [] and time.monotonic() < deadline:
-            pass
-        bench.relay.inward.urgent = True
-        bench.relay.tcp_ready(ARRIVED | select.EPOLLPRI)
-        assert read(arrived(bench.application)).startswith(b"before!")  # the rest may still be on its way
-    finally:
-        bench.close()
+@pytest.fixture
+def urgent() -> Iterator[Bench]:
+    """The peer's last byte is an urgent one, and has come."""
+    one = Bench(*over_tcp(), *over_tcp())
+    one.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+    one.peer.sendall(b"before")
+    one.peer.send(b"!", socket.MSG_OOB)
+    poll = select.poll()
+    poll.register(one.tcp, select.POLLPRI)
+    assert poll.poll(5000)
+    one.relay.inward.urgent = True
+    yield one
+    one.close()
 
 
-def test_an_urgent_byte_at_the_end_of_the_stream_is_not_the_end() -> None:
+def test_the_bytes_around_an_urgent_one_pass_at_one_event(urgent: Bench) -> None:
+    urgent.peer.sendall(b"after")
+    urgent.relay.tcp_ready(ARRIVED | select.EPOLLPRI)
+    assert read(arrived(urgent.application)).startswith(b"before!")  # the rest may still be on its way
+
+
+def test_an_urgent_byte_at_the_end_of_the_stream_is_not_the_end(urgent: Bench) -> None:
     """In front of an urgent byte splice(2) gives nothing, as at the end of the stream, once the FIN has come."""
-    bench = Bench(*over_tcp(), *over_tcp())
-    bench.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
-    try:
-        bench.peer.sendall(b"before")
-        bench.peer.send(b"!", socket.MSG_OOB)
-        bench.peer.shutdown(socket.SHUT_WR)
-        poll = select.poll()
-        poll.register(bench.tcp, select.POLLRDHUP)
-        assert poll.poll(5000)
-        bench.relay.inward.urgent = True
-        bench.relay.tcp_ready(ARRIVED | select.EPOLLPRI | select.EPOLLRDHUP)
-        assert bench.relay.inward.done
-        assert bench.relay.inward.total == 7
-        assert read(arrived(bench.application)) == b"before!"
-    finally:
-        bench.close()
+    urgent.peer.shutdown(socket.SHUT_WR)
+    poll = select.poll()
+    poll.register(urgent.tcp, select.POLLRDHUP)
+    assert poll.poll(5000)
+    urgent.relay.tcp_ready(ARRIVED | select.EPOLLPRI | select.EPOLLRDHUP)
+    assert urgent.relay.inward.done
+    assert urgent.relay.inward.total == 7
+    assert read(arrived(urgent.application)) == b"before!"
 
 
 def test_more_than_a_few_bytes_pass_at_one_event(bench: Bench) -> None:

@@ -4,13 +4,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from scenarios.nursery import Nursery
 from scenarios.processes import Children, RunError
+from tests.unit.scenarios.deaths import died
 
 LIFE = """
 import os, signal, sys, time
@@ -26,36 +27,34 @@ def main():
     sys.exit(sys.argv[1])
 """
 INSIDE = """
-import sys
-sys.path.insert(0, "tests/unit/scenarios")
-import test_nursery
-test_nursery.inside(sys.argv[1])
+import sys, types
+sys.modules["tests"] = tests = types.ModuleType("tests")  # another package has some of that name
+tests.__path__ = ["tests"]
+from tests.unit.scenarios import test_nursery
+getattr(test_nursery, sys.argv[1])(sys.argv[2])
 """
 
 
-def inside(folder: str) -> None:
-    """In a process with no other threads, as the runner is."""
+def begun(folder: str, **env: str) -> tuple[Children, Callable[..., None]]:
+    """Children with a nursery, and what starts another one from it. In a process with no other threads, as the runner
+    is."""
     out = Path(folder)
     sys.path.insert(0, folder)
     (out / "logs").mkdir()
     events = os.open(out / "events", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    children, nursery = Children(events, out / "logs", os.environ | {"WHO": "me"}), Nursery()
+    children, nursery = Children(events, out / "logs", os.environ | {"WHO": "me"} | env), Nursery()
     children.start("nursery", ["life"], nursery.begin)
 
     def start(who: str, *words: str, ends: bool = False) -> None:
         children.start(who, ["life", *words], lambda argv, **how: nursery.spawn(None, argv, **how), ends=ends)
 
-    def died() -> str:
-        deadline = time.monotonic() + 5
-        while time.monotonic() < deadline:
-            try:
-                children.check()
-            except RunError as error:
-                return str(error)
-            time.sleep(0.002)
-        return "nobody died"
+    return children, start
 
+
+def life(folder: str) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    children, start = begun(folder)
+    out = Path(folder)
     start("one", "stay")
     pid = children.pid("one")
     while "stay" not in (out / "events").read_text():
@@ -68,13 +67,13 @@ def inside(folder: str) -> None:
     print(children.running("one"), children.pid("one") != pid)
     print(children.stop(["one"]))  # by SIGTERM, which it has no handler for, though its forebear has
     start("two", "what was wrong")
-    print(died())
+    print(died(children))
     children.stop(["two"])
     start("three", "fail")
-    print(died())
+    print(died(children))
     children.stop(["three"])
     os.kill(children.pid("nursery"), signal.SIGKILL)
-    print(died())
+    print(died(children))
     children.stop(["nursery"])
     try:
         start("four", "stay")
@@ -82,12 +81,43 @@ def inside(folder: str) -> None:
         print(error)
 
 
-@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd_open")
-def test_the_life_of_forked_processes(tmp_path):
-    (tmp_path / "life.py").write_text(LIFE)
+def interrupted(folder: str) -> None:
+    """By Ctrl-C, while it waits for the nursery, which is stopped meanwhile."""
+    children, start = begun(folder)
+    nursery = children.pid("nursery")
+    os.kill(nursery, signal.SIGSTOP)
+    signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        start("lost", "stay", "lost")
+    except KeyboardInterrupt:
+        print("interrupted")
+    os.kill(nursery, signal.SIGCONT)
+    start("next", "stay", "next")
+    while "'next'" not in (Path(folder) / "events").read_text():
+        children.check()
+    print(Path(f"/proc/{children.pid('next')}/cmdline").read_text().replace("\0", " "))
+    print(children.stop())
+
+
+def large(folder: str) -> None:
+    """With more words and a larger environment than a packet takes."""
+    children, start = begun(folder, MUCH="x" * 100_000, MORE="y" * 100_000)
+    start("one", "w" * 120_000, ends=True)
+    print(len(died(children)) > 100)
+    print(children.running("nursery"))
+    children.stop()
+
+
+needs_pidfd = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd_open")
+
+
+def said_by(name: str, folder: Path) -> list[str]:
+    """What a function of this file prints, in a process of its own."""
+    (folder / "life.py").write_text(LIFE)
     root = Path(__file__).resolve().parents[3]
     done = subprocess.run(
-        [sys.executable, "-c", INSIDE, str(tmp_path)],
+        [sys.executable, "-c", INSIDE, name, str(folder)],
         cwd=root,
         env=os.environ | {"PYTHONPATH": str(root)},
         capture_output=True,
@@ -95,7 +125,22 @@ def test_the_life_of_forked_processes(tmp_path):
         timeout=60,
     )
     assert done.stderr == ""
-    assert done.stdout.splitlines() == [
+    return done.stdout.splitlines()
+
+
+@needs_pidfd
+def test_an_interrupted_start_leaves_no_answer_for_the_next(tmp_path):
+    assert said_by("interrupted", tmp_path) == ["interrupted", f"{sys.executable} -m life stay next ", "[]"]
+
+
+@needs_pidfd
+def test_words_and_environment_may_be_as_long_as_of_any_process(tmp_path):
+    assert said_by("large", tmp_path) == ["True", "True"]
+
+
+@needs_pidfd
+def test_the_life_of_forked_processes(tmp_path):
+    assert said_by("life", tmp_path) == [
         f"{sys.executable} -m life stay ",
         "True",
         "False",

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from scenarios.processes import Children, RunError
+from tests.unit.scenarios.deaths import died
 
 
 @pytest.fixture
@@ -22,17 +23,6 @@ def children(tmp_path):
 
 def shell(children, who, script, **keys):
     return children.start(who, ["sh", "-c", script], subprocess.Popen, **keys)
-
-
-def died(children) -> str:
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        try:
-            children.check()
-        except RunError as error:
-            return str(error)
-        time.sleep(0.005)
-    raise AssertionError("nobody died")
 
 
 def test_output_is_events_and_errors_are_the_log(children, tmp_path):
