@@ -4,10 +4,7 @@ The page has no script and loads nothing: drawings are SVG in it, what is pointe
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from scenarios import console
 from scenarios.measure import stories
@@ -16,16 +13,10 @@ from scenarios.measure.moves import PARTS, moves
 from scenarios.measure.stories import Event, connections_of
 from scenarios.report import moves as bars
 from scenarios.report import network, series, svg, timeline
+from scenarios.report.templates import template
 from scenarios.steps import QUIET
 from scenarios.units import show_ms, show_size
 
-_TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
 TOLD = 200
 """Lines of what happened, at most."""
 Row = dict[str, Any]
@@ -43,7 +34,7 @@ def page(result: Mapping[str, Any], events: Sequence[Event], about: str) -> str:
     drawn = bool(topology) and any(event["event"] == "up" for event in events)
     cut = [float(event["t"]) for event in events if event["event"] == "wire" and not event["up"]]
     panels = timeline.panels(series.throughput(events, grid), series.held(events, grid), series.records(events, grid))
-    return _TEMPLATES.get_template("page.html.j2").render(
+    return template("page.html.j2").render(
         result=result,
         reason=result.get("reason"),
         about=about,

@@ -1,0 +1,55 @@
+"""What tests of pages share: a real Chromium, and a look at what it made of the drawings."""
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+OVERLAPS = """<script>
+const found = [];
+for (const svg of document.querySelectorAll("svg")) {
+  const boxes = [...svg.querySelectorAll("text")].map(t => [t.textContent, t.getBoundingClientRect()]);
+  boxes.forEach(([a, one], i) => boxes.slice(i + 1).forEach(([b, two]) => {
+    const x = Math.min(one.right, two.right) - Math.max(one.left, two.left);
+    const y = Math.min(one.bottom, two.bottom) - Math.max(one.top, two.top);
+    if (x > 1 && y > 3) found.push(a + " / " + b);
+  }));
+  const edge = svg.getBoundingClientRect();
+  for (const [a, box] of boxes) if (box.left < edge.left - 1 || box.right > edge.right + 1) found.push(a + " / edge");
+}
+if (document.documentElement.scrollWidth > innerWidth) found.push("the page is wider than the window");
+document.body.setAttribute("data-overlaps", found.join("; ") || "none");
+</script>"""
+
+
+@pytest.fixture
+def render(tmp_path: Path, require: Callable[..., None]) -> Callable[..., tuple[str, str]]:
+    """render(file, width) → the document as Chromium has it, and what it complained about."""
+    require("chromium")
+
+    def act(file: Path, width: int = 1400) -> tuple[str, str]:
+        words = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
+        words += [f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},2000"]
+        words += ["--host-resolver-rules=MAP * ~NOTFOUND", f"file://{file}"]
+        done = subprocess.run(["chromium", *words], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
+
+    return act
+
+
+@pytest.fixture
+def overlaps(tmp_path: Path, render: Callable[..., tuple[str, str]]) -> Callable[[Path, int], str]:
+    """overlaps(file, width) → words of its drawings that touch one another or leave it, or `none`."""
+
+    def act(file: Path, width: int) -> str:
+        plain = re.sub(r"<meta http-equiv=[^>]*>", "", file.read_text()).replace("</body>", OVERLAPS + "</body>")
+        measured = tmp_path / "measured.html"
+        measured.write_text(plain)
+        seen = re.search(r'data-overlaps="([^"]*)"', render(measured, width)[0])
+        assert seen is not None
+        return seen.group(1)
+
+    return act
