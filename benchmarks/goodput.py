@@ -73,6 +73,7 @@ def measure(tiny: bool) -> Report:
             Target(f"{way}requests a second over {peer}", requests, 0.7, at_least=True),
         ]
     report.conditions = words
+    report.details = {"round_trips": found["round_trips"]}
     report.notes = [
         "a round trip is the median of each sample's; requests: 64 bytes, answers of 1 KiB, 8 connections at once",
         f"connections offloaded meanwhile: {found['offloads']} of {found['asked']}",
@@ -89,7 +90,8 @@ def _ratio(one: Figure, who: str, peer: str) -> float:
 
 
 def inside(numbers: dict[str, int], samples: int) -> dict[str, Any]:
-    """Samples by figure and candidate; how many connections were to be offloaded, and were."""
+    """Samples by figure and candidate; all samples' percentiles of round trips; how many connections were to be
+    offloaded, and were."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         (out / "logs").mkdir()
@@ -120,6 +122,8 @@ def _run(bench: Bench, numbers: dict[str, int], samples: int) -> dict[str, Any]:
         UNSWITCHED: (c3.name, service),
     }
 
+    round_trips: dict[str, list[float]] = {who: [] for who in places}
+
     def sample(what: str, who: str) -> float:
         node, to = places[who]
         words = ["-m", "benchmarks.talk", what, "--to", to, "--number", str(numbers[what])]
@@ -127,15 +131,20 @@ def _run(bench: Bench, numbers: dict[str, int], samples: int) -> dict[str, Any]:
         told, complained = talk.communicate(timeout=120)
         if talk.returncode:
             raise CannotMeasure(f"{what} {who}: {complained.decode().strip().splitlines()[-1]}")
-        return float(told)
+        found = json.loads(told)
+        if what != "latency":
+            return float(found)
+        round_trips[who] += found
+        return float(found[49])
 
     for who in places:
         _until_served(partial(sample, "latency", who))
+        round_trips[who].clear()
     bench.look()
     figures = {what: alternate({who: partial(sample, what, who) for who in places}, samples, load) for what in numbers}
     offloads = sum(event["event"] == "move" and event["kind"] == "offload" for event in bench.look())
     plain = {what: {w: [(s.value, s.load) for s in one.samples] for w, one in f.items()} for what, f in figures.items()}
-    return {"figures": plain, "offloads": offloads, "asked": 2 * samples * (1 + 1 + 8)}
+    return {"figures": plain, "offloads": offloads, "asked": 2 * samples * (1 + 1 + 8), "round_trips": round_trips}
 
 
 def _until_served(ask: Callable[[], float], limit: float = 10.0) -> None:

@@ -1,7 +1,7 @@
 """One application and its client, for goodput and latency: the same program at every end that is compared.
 
     python -m benchmarks.talk serve --listen 0.0.0.0:7000
-    python -m benchmarks.talk goodput|latency|requests --to 10.0.0.1:8080 --number N          prints one number
+    python -m benchmarks.talk goodput|latency|requests --to 10.0.0.1:8080 --number N          prints JSON
 
 Decides: nothing. A request is 64 bytes: the number of bytes that it asks for, and padding.
 """
@@ -9,11 +9,13 @@ Decides: nothing. A request is 64 bytes: the number of bytes that it asks for, a
 from __future__ import annotations
 
 import argparse
+import json
 import socket
-import statistics
 import struct
 import threading
 import time
+
+from benchmarks.harness import percentile
 
 REQUEST = 64
 SETTLE = 0.3
@@ -70,15 +72,15 @@ def goodput(to: tuple[str, int], number: int) -> float:
         return 8e-6 * number / (time.perf_counter() - began)
 
 
-def latency(to: tuple[str, int], number: int) -> float:
-    """Microseconds of the median round trip of so many."""
+def latency(to: tuple[str, int], number: int) -> list[float]:
+    """Microseconds of every percentile, from 1 to 100, of so many round trips."""
     took = []
     with connect(to) as one:
         for _ in range(number):
             began = time.perf_counter()
             ask(one, 1)
             took.append(time.perf_counter() - began)
-    return 1e6 * statistics.median(took)
+    return [round(1e6 * percentile(took, percent), 1) for percent in range(1, 101)]
 
 
 def requests(to: tuple[str, int], number: int) -> float:
@@ -114,7 +116,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.verb == "serve":
         serve(arguments.listen)
-    print(measures[arguments.verb](arguments.to, arguments.number), flush=True)
+    print(json.dumps(measures[arguments.verb](arguments.to, arguments.number)), flush=True)
     return 0
 
 

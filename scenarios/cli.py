@@ -100,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("names", nargs="*", metavar="NAME", help="of a benchmark; all by default")
     bench.add_argument("--tiny", action="store_true", help="small numbers: shows that it works, proves nothing")
     bench.add_argument("--out", metavar="DIR", help="for the figures (default: results/bench-<UTC time>)")
+    bench.add_argument("--page", metavar="DIR", help="measure nothing; make the page of these figures anew")
     bench.set_defaults(do=_bench)
 
     test = commands.add_parser("test", help="run teambed's own tests", add_help=False)
@@ -289,7 +290,9 @@ def _list(_: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    words = [*(["--tiny"] if arguments.tiny else []), *(["--out", arguments.out] if arguments.out else [])]
+    words = ["--tiny"] if arguments.tiny else []
+    for option, folder in (("--out", arguments.out), ("--page", arguments.page)):
+        words += [option, folder] if folder else []
     os.execv(sys.executable, [sys.executable, "-m", "benchmarks", *words, *arguments.names])
 
 

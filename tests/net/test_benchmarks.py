@@ -26,3 +26,5 @@ def test_a_tiny_run(name: str, tmp_path: Path) -> None:
         assert all(value > 0 for value, _ in figure["ours"]["samples_and_loads"])
     assert any(figure["peers"] for figure in document["figures"])
     assert done.stdout.startswith(f"{name}: ")
+    (page,) = tmp_path.glob("*.html")
+    assert 's target"' in page.read_text(), "a drawing knows this benchmark's figures and what is to be reached"

@@ -22,7 +22,9 @@ MAY_IMPORT: dict[str, set[str]] = {
 `benchmarks`."""
 
 PURE = (
+    "benchmarks.curves",
     "benchmarks.harness",
+    "benchmarks.plot",
     "topologies.impair",
     "topologies.model",
     "topologies.settings",
