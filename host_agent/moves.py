@@ -23,7 +23,7 @@ from host_agent.verbs import Message, PeerGone
 
 BATCH, FEW = 200, 32
 """Connections in a batch: at most, and at least where there are enough of them. In a larger one each costs less, but
-the first waits until the last is saved and restored. So it is a third of those that wait: both engines have to do; and
+the first waits until the last is saved and restored. So it is half of those that wait: both engines have to do; and
 the first ones of many are small, for the new engine has nothing to do until one is saved."""
 
 AT_ONCE = 3
@@ -69,7 +69,7 @@ class Moves:
             ways = self._plans[turn]
             way, plans = next(iter(ways.items()))
             self._in_a_row[turn] = self._in_a_row[turn] + 1 if self._batches[turn] else 0
-            size = min(len(plans), BATCH, max(FEW, len(plans) // AT_ONCE), FEW << self._in_a_row[turn])
+            size = min(len(plans), BATCH, max(FEW, len(plans) // 2), FEW << self._in_a_row[turn])
             taken = [plans.popleft() for _ in range(size)]
             del ways[way]
             if plans:

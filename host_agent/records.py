@@ -187,11 +187,12 @@ _STAGES, _FINS = tuple(Stage), tuple(Fins(number) for number in range(16))
 
 
 def unpack_record(data: bytes | memoryview, at: int = 0) -> Record:
-    nic, offloaded, stage, due, closing, epoch, mac, fins, *numbers = _RECORD.unpack_from(data, at)
-    flags = (nic, offloaded == 1, _STAGES[stage], due == 1, closing == 1, epoch, mac, _FINS[fins])
+    told = list(_RECORD.unpack_from(data, at))
+    told[1], told[3], told[4] = told[1] == 1, told[3] == 1, told[4] == 1
+    told[2], told[7] = _STAGES[told[2]], _FINS[told[7]]
     # A frozen dataclass sets one field after the other, and thousands of records are read at a fault.
     record = object.__new__(Record)
-    record.__dict__.update(zip(_FIELDS, (*flags, *numbers), strict=True))
+    record.__dict__.update(zip(_FIELDS, told, strict=True))
     return record
 
 

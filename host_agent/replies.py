@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 from host_agent.connection import Connection, key_of
@@ -16,6 +17,7 @@ from host_agent.verbs import Malformed, Message
 
 STATES = ("live", "frozen", "closing")
 Fits = Callable[[Any], bool]
+_NUMBERS, _SEQ = itemgetter("size", *ADDED), itemgetter("snd_una", "rcv_nxt")
 
 
 def _connection(value: Any) -> bool:
@@ -107,6 +109,9 @@ def _check_refused(verb: str, fields: dict[str, Any], asked: int) -> int:
 def _check_saved(reply: Message, count: int) -> None:
     saved, size = _list("save", reply.fields, "saved"), 0
     for one in saved:
+        if _sound(one):  # of thousands; who is not is looked at more closely
+            size += one["size"]
+            continue
         _need("save", one, "size", _size)
         for name in ADDED:
             _need("save", one, name, _number)
@@ -118,6 +123,14 @@ def _check_saved(reply: Message, count: int) -> None:
         raise Malformed(f"reply to save: {count} to be saved, {len(saved)} saved, {len(reply.channels)} channels")
     if reply.contexts is None or size > os.fstat(reply.contexts).st_size:
         raise Malformed(f"reply to save: {size} bytes of contexts announced that did not come")
+
+
+def _sound(saved: Any) -> bool:
+    try:
+        numbers = *_NUMBERS(saved), *_SEQ(saved["seq"])
+    except (LookupError, TypeError):
+        return False
+    return set(map(type, numbers)) == {int} and numbers[0] >= 0
 
 
 def _list(verb: str, fields: dict[str, Any], name: str) -> list[Any]:
