@@ -13,6 +13,7 @@ import ctypes
 import ctypes.util
 import errno
 import fcntl
+import mmap
 import os
 import socket
 import struct
@@ -177,6 +178,10 @@ class Map:
                 _check(result, "map delete")
                 return
             rest = rest[count.value + 1 :]  # it stops at one that is not there
+
+    def shared(self, count: int) -> mmap.mmap:
+        """So many elements of an array that was made to be seen in our own memory (BPF_F_MMAPABLE)."""
+        return mmap.mmap(self.fd, count * self._value_size)
 
     def max_entries(self) -> int:
         return self._told("max_entries")

@@ -61,13 +61,27 @@ class Flow:
     """One direction. total: bytes carried so far. held: those taken from the source that the sink has yet to take.
     done: the end of the stream was passed on. urgent: the source may be in front of an urgent byte."""
 
-    __slots__ = ("_ended", "_many", "_names", "_pipe", "_pipes", "_sink", "_source", "done", "held", "total", "urgent")
+    __slots__ = (
+        "_ended",
+        "_many",
+        "_names",
+        "_pipe",
+        "_pipes",
+        "_sink",
+        "_source",
+        "_unix",
+        "done",
+        "held",
+        "total",
+        "urgent",
+    )
 
     def __init__(self, source: socket.socket, sink: socket.socket, names: tuple[str, str], pipes: Pipes):
         self._source, self._sink, self._names, self._pipes = source, sink, names, pipes
         self._pipe: tuple[int, int] | None = None
         self._ended = False
         self._many = False  # the last time it was more than a few bytes
+        self._unix: bool | None = None
         self.held = 0
         self.total = 0
         self.done = False
@@ -81,7 +95,7 @@ class Flow:
             taken = self._carry_few()
             budget -= taken
             self._many = taken == _FEW
-            if not (self._many or self.held or self.urgent or ending) and self._short_is_all():
+            if not (self._many or self.held or self.urgent or ending) and self._short_is_all:
                 return False
         while budget > 0 and not self.done:
             if not self.held and not self._ended and not self._take():
@@ -95,10 +109,13 @@ class Flow:
                 self._shut()
         return not self.done
 
+    @property
     def _short_is_all(self) -> bool:
         """A TCP that gave less than it was asked for has no more, and tells of the next byte (epoll(7)). A Unix socket
         also stops in front of a descriptor that somebody passes."""
-        return self._source.family != socket.AF_UNIX
+        if self._unix is None:
+            self._unix = self._source.family == socket.AF_UNIX  # which takes longer than to make all of us
+        return not self._unix
 
     def _carry_few(self) -> int:
         """Passes some bytes on; how many were taken."""

@@ -39,7 +39,9 @@ def hold_of(team: str) -> str:
 CAPACITY = 65536  # records
 
 _STEER = struct.Struct("=I6s6x6Q")
-_DOORS = struct.Struct("=I")
+_DOORS = struct.Struct("=3I")
+_FOUND = bytes(12)  # behind an identifier in `many`: next hop, whether it is here
+_MANY, _NAMED = 256, KEY.size + len(_FOUND)
 _NEW_HOP = struct.Struct("=36s6s2x")
 _PORTS = struct.Struct("=II5Q")
 _ZERO = bytes(4)
@@ -99,29 +101,29 @@ class NicSteering:
         self._offloads = loaded.map("offloads", KEY.size, _STEER.size)
         self._nic = loaded.map("nic", 4, _PORTS.size)
         self._new_hops = loaded.map("new_hops", 0, 0)
+        self._many, self._set_doors = loaded.map("many", 4, _NAMED).shared(_MANY), loaded.program("set_doors")
         self._nic.put(_ZERO, _PORTS.pack(socket.if_nametoindex(wire), socket.if_nametoindex(bus), 0, 0, 0, 0, 0))
         loaded.program("wire_out").attach(wire, kernel.EGRESS)
         loaded.program("wire_in").attach(wire, kernel.INGRESS)
         loaded.program("bus_in").attach(bus, kernel.INGRESS)
 
-    def _set(self, connections: Iterable[Connection], doors: int, keep: int = 0) -> list[bytes | None]:
-        """Opens these doors, of those that are open now only `keep` stay so; all by one system call. Their entries as
-        they were."""
-        keys = [key_of(connection) for connection in connections]
-        before = [self._offloads.get(key) for key in keys]
-        self._offloads.put_many(
-            [
-                (key, _DOORS.pack(_DOORS.unpack_from(old)[0] & keep | doors) + old[_DOORS.size :])
-                for key, old in zip(keys, before, strict=True)
-                if old is not None
-            ]
-        )
-        return before
+    def _set(self, connections: Sequence[Connection], doors: int, keep: int = 0) -> list[bytes | None]:
+        """Opens these doors, of those that are open now only `keep` stay so; in place, so that no frame counted
+        meanwhile is lost. Their next hops, None of those that are not here."""
+        hops: list[bytes | None] = []
+        for start in range(0, len(connections), _MANY):
+            some = connections[start : start + _MANY]
+            size = len(some) * _NAMED
+            self._many[:size] = b"".join([key_of(one) + _FOUND for one in some])
+            self._set_doors.run(context=_DOORS.pack(len(some), keep, doors))
+            found = self._many[:size]
+            for at in range(KEY.size, size, _NAMED):
+                hops.append(found[at : at + 6] if found[at + 6] else None)
+        return hops
 
     def leaving(self, connections: Sequence[Connection]) -> Sequence[bytes | None]:
         """Gives the next hops that they were learned to have."""
-        before = self._set(connections, Steer.OUT)
-        return [None if entry is None else entry[_DOORS.size : _DOORS.size + 6] for entry in before]
+        return self._set(connections, Steer.OUT)
 
     def left(self, connections: Sequence[Connection]) -> None:
         self._offloads.delete_many([key_of(connection) for connection in connections])

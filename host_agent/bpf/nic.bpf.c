@@ -17,6 +17,7 @@
 #include <linux/if_packet.h>
 
 #define LEARN_EVERY 10000000 /* ns between two next hops that frames teach a connection */
+#define MANY 256 /* connections whose doors are set at once */
 #define FROM_BUS 0xb05 /* skb->mark of a frame that only passes through, bus to wire */
 
 enum { WIRE_IN = 1, BUS_IN = 2, OUT = 4, ENDED = 8, NO_RST = 16 }; /* steering.py: Steer */
@@ -60,6 +61,25 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 16);
 } new_hops SEC(".maps");
+
+struct named { /* one of many connections whose doors are set at once; here, next_hop: as it was found */
+	struct connection id;
+	__u8 next_hop[ETH_ALEN];
+	__u8 here;
+	__u8 pad[5];
+};
+
+struct doors { /* of the first `count` of them: those of `keep` stay as they are, those of `open` are opened */
+	__u32 count, keep, open;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MANY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct named);
+} many SEC(".maps");
 
 static __always_inline struct nic_ports *ports(void)
 {
@@ -155,6 +175,25 @@ SEC("tc") int wire_out(struct __sk_buff *skb)
 	}
 	add(&p->silenced, 1);
 	return TC_ACT_SHOT;
+}
+
+SEC("syscall") int set_doors(struct doors *doors)
+{
+	__u32 count = doors->count, keep = doors->keep, open = doors->open;
+
+	for (__u32 i = 0; i < MANY; i++) {
+		__u32 at = i;
+		struct named *one = i < count ? bpf_map_lookup_elem(&many, &at) : 0;
+		if (!one)
+			break;
+		struct steer *s = bpf_map_lookup_elem(&offloads, &one->id);
+		one->here = !!s;
+		if (!s)
+			continue;
+		s->allowed = (s->allowed & keep) | open;
+		__builtin_memcpy(one->next_hop, s->next_hop, ETH_ALEN);
+	}
+	return 0;
 }
 
 char _license[] SEC("license") = "Dual MIT/GPL";

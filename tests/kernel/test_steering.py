@@ -252,6 +252,18 @@ def test_the_entry_counts_frames_and_bytes(nic: Nic) -> None:
     assert (hop, still) == (NEXT_HOP, counted)
 
 
+def test_many_are_set_at_once(nic: Nic) -> None:
+    """More than the kernel takes at a time; each gives its own next hop, and one that is not here none."""
+    many = [V4._replace(sport=port) for port in range(1000, 1600)]
+    hops = {one: one.sport.to_bytes(6) for one in many if one.sport != 1300}
+    nic.steering.joining(hops)
+    nic.steering.joined(many)
+    doors = [nic.steering._offloads.get(steering.key_of(one)) for one in hops]
+    assert {one and one[0] for one in doors} == {Steer.WIRE_IN | Steer.BUS_IN | Steer.OUT}
+    assert list(nic.steering.leaving(many)) == [hops.get(one) for one in many]
+    assert nic.steering._offloads.get(steering.key_of(many[300])) is None
+
+
 def test_once_both_streams_have_ended_no_rst_gets_out(nic: Nic) -> None:
     """The kernel answers a late segment with one when the socket is gone, and its engine may not have noticed yet."""
     nic.steering.ending(V6)  # not here

@@ -22,7 +22,6 @@ def test_a_connection_that_has_just_come_was_not_silent_for_ever() -> None:
     steering._offloads = Table()  # type: ignore[assignment]
     before = time.monotonic_ns()
     steering.joining({ONE: bytes(6)})
-    steering.joined([ONE])
     seen = steering.seen(ONE)
     assert seen is not None
     assert before <= seen.last_seen <= time.monotonic_ns()
