@@ -5,7 +5,7 @@ Decides: whether a command can be begun. Never touches: how it is carried out (a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from host_agent.connection import Connection
@@ -13,12 +13,16 @@ from host_agent.peer import ask_all
 from host_agent.policy import HOST, Plan
 from host_agent.records import RecordsFull
 from host_agent.reload import Outcome
-from host_agent.statistics import gather
+from host_agent.statistics import PART, gather
 
 if TYPE_CHECKING:
     from host_agent.agent import Agent
 
-Answer = Callable[[dict[str, Any]], None]
+Answered = dict[str, Any] | Iterator[dict[str, Any] | None]
+"""At once; or behind any number of None, each of which takes a part of a long time. A long list of it may be an
+iterator of its parts, none of which is empty."""
+
+Answer = Callable[[Answered], None]
 
 
 class Refused(Exception):
@@ -53,16 +57,18 @@ class Desk:
 
     def _records(self, _request: dict[str, Any], answer: Answer) -> None:
         team = self._agent.team
-        answer(
-            {
-                "records": [
-                    {**c.fields(), "nic": team.name(r.nic), "offloaded": r.offloaded, "epoch": r.epoch}
-                    | {"packets": r.packets, "bytes": r.bytes, "bytes_out": r.bytes_out, "strays": r.strays}
-                    | {"host_segments": r.host_segments, "stage": r.stage.name, "last_seen": r.last_seen}
-                    for c, r in self._agent.records.all()
-                ]
-            }
-        )
+
+        def told() -> Iterator[list[dict[str, Any]]]:
+            for some in self._agent.records.slices():
+                for start in range(0, len(some), PART):
+                    yield [
+                        {**c.fields(), "nic": team.name(r.nic), "offloaded": r.offloaded, "epoch": r.epoch}
+                        | {"packets": r.packets, "bytes": r.bytes, "bytes_out": r.bytes_out, "strays": r.strays}
+                        | {"host_segments": r.host_segments, "stage": r.stage.name, "last_seen": r.last_seen}
+                        for c, r in some[start : start + PART]
+                    ]
+
+        answer({"records": told()})
 
     def _counters(self, _request: dict[str, Any], answer: Answer) -> None:
         answer({"nics": self._agent.counters()})
@@ -75,7 +81,7 @@ class Desk:
 
         def told(answers: dict[int, dict[str, Any]]) -> None:
             before = agent.custody.tracker.counted()
-            answer(gather(answers, agent.records.all(), before, agent.counters(), agent.team))
+            answer(gather(answers, agent.records.slices(), before, agent.counters(), agent.team))
 
         ask_all(agent.peers, "statistics", told)
 
