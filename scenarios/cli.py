@@ -259,17 +259,18 @@ def _files(names: Sequence[str]) -> list[Path]:
             found += inside
         elif not path.exists() and (LIBRARY / f"{name}.yaml").exists():
             found.append(LIBRARY / f"{name}.yaml")
-        elif not path.exists() and (meant := near(name, _scenarios_beside(path))):
-            raise CallError(f"{name}: no such file, and not in `teambed list`; did you mean `{meant[0]}`?")
+        elif not path.exists() and (meant := _meant(path)):
+            raise CallError(f"{name}: no such file, and not in `teambed list`; did you mean `{meant}`?")
         else:
             found.append(path)
     return found
 
 
-def _scenarios_beside(path: Path) -> list[str]:
-    """What may be meant instead of a file that is not there: its neighbours, and names of the library."""
-    beside = [file for suffix in ("yaml", "yml") for file in path.parent.glob(f"*.{suffix}")]
-    return [*map(str, sorted(beside)), *(file.stem for file in sorted(LIBRARY.glob("*.yaml")))]
+def _meant(path: Path) -> str | None:
+    """A neighbour of a file that is not there, or a name of the library, by what stands before `.yaml`."""
+    known = {file.stem: file.stem for file in sorted(LIBRARY.glob("*.yaml"))}
+    known |= {file.stem: str(file) for file in sorted(path.parent.glob("*.y*ml"))}
+    return next((known[stem] for stem in (path.stem, *near(path.stem, list(known))) if stem in known), None)
 
 
 def _validate(arguments: argparse.Namespace) -> int:

@@ -137,9 +137,10 @@ def test_an_empty_folder(capsys):
 
 def test_a_name_that_is_a_slip(capsys):
     Path("mine.yaml").write_text(GOOD)
-    for slip, meant in (("mine.yml", "mine.yaml"), ("link_failovr", "link_failover")):
+    for slip, meant in (("mine.yml", "mine.yaml"), ("mien.yaml", "mine.yaml"), ("link_failovr", "link_failover")):
         said = f"teambed: {slip}: no such file, and not in `teambed list`; did you mean `{meant}`?"
         assert wrong(capsys, "run", slip) == said
+    assert wrong(capsys, "run", "none.yaml").startswith("none.yaml: cannot be read: No such file"), "nothing is near"
 
 
 def test_seed_is_a_set(capsys):
