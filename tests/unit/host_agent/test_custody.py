@@ -8,6 +8,7 @@ import pytest
 from host_agent import custody as custody_module
 from host_agent import tracked
 from host_agent.ageing import Aged
+from host_agent.agent import Agent
 from host_agent.config import AgentConfig
 from host_agent.connection import Connection
 from host_agent.custody import Custody
@@ -17,6 +18,7 @@ from host_agent.plain_records import PlainRecords
 from host_agent.policy import HOST, RETRY, Plan
 from host_agent.reload import Outcome
 from host_agent.team import TeamState
+from host_agent.verbs import Message
 
 ONE, TWO = (Connection("10.0.0.11", port, "10.0.0.1", 8080) for port in (1, 2))
 MAC = bytes.fromhex("020000000101")
@@ -272,3 +274,37 @@ def test_where_none_can_it_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> No
     case.custody.accepted(ONE)
     assert (case.begun, [seconds for seconds, _ in case.loop.timers]) == ([], [RETRY])
     assert case.records.get(TWO) is not None
+
+
+def test_the_peer_of_one_that_no_engine_takes_back_is_reset(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would wait for its own timeouts; but a connection that has its name by now is another."""
+    asked: list[Connection] = []
+    monkeypatch.setattr(case.custody._farewell, "send", lambda connection, _hop: asked.append(connection))
+    lost = [Outcome(Plan(one, 0, 1, "stray"), None, reason="full", record=Record(0)) for one in (ONE, TWO)]
+    case.records.put(TWO, Record(0, packets=1))
+    case.custody._over(lost)
+    assert asked == [ONE]
+
+
+def test_a_frozen_connection_that_cannot_thaw_is_ended(case: Case) -> None:
+    """Nobody would ever let it go on; its application hears of it, and the peer."""
+    told: list[tuple[str, dict[str, Any]]] = []
+    heard: list[Callable[[Message], None]] = []
+    lost: list[tuple[Connection, str]] = []
+
+    class Engine:
+        def ask(self, message: Message, answer: Callable[[Message], None]) -> None:
+            told.append((message.verb, message.fields))
+            heard.append(answer)
+
+        def send(self, message: Message) -> None:
+            told.append((message.verb, message.fields))
+
+    agent: Any = object.__new__(Agent)
+    agent.peers, agent.team, agent.records, agent.custody = {0: Engine()}, case.team, case.records, case.custody
+    case.custody.lose = lambda connection, _record, why: lost.append((connection, why))  # type: ignore[method-assign]
+    case.records.put(TWO, Record(0, offloaded=True))
+    agent._thaw(0, [ONE, TWO])
+    heard[0](Message("reply", {"refused": [{"at": 1, "error": "no pipe is free", "reason": "kernel"}]}))
+    assert lost == [(TWO, "nic0: no pipe is free")]
+    assert told == [("thaw", {"connections": [ONE, TWO]}), ("invalidate", {"connection": TWO})]
