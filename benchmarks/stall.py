@@ -5,6 +5,8 @@ repetitions, each with a connection of its own that runs for 1.2 s; in the middl
 the longest time without a new byte at the receiver that ends after the fault and begins less than WINDOW_S behind it.
 Networks of all teams take turns.
 
+    python -m benchmarks.stall REPETITIONS TEAM …        only these teams, one network each, to compare two versions
+
 Link loss: the member that carries the most bytes of the connection loses its carrier (a system call). Re-hash: the
 switch sends the connection by another member from now on.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -144,6 +147,20 @@ def _rehash_targets(figures: Sequence[Figure], ours: Sequence[Repetition]) -> li
             Target(f"{one.what}, p99", one.ours.p99, 5),
         ]
     return targets
+
+
+def main(words: Sequence[str]) -> int:
+    """A few repetitions, with no targets."""
+    if len(words) < 2 or not words[0].isdigit() or set(words[1:]) - TEAMS.keys():
+        print(f"usage: python -m benchmarks.stall REPETITIONS TEAM …; teams: {' | '.join(TEAMS)}", file=sys.stderr)
+        return 2
+    for team in words[1:]:
+        found = call("benchmarks.stall", "inside", team=team, repetitions=int(words[0]))["repetitions"]
+        for event, traffic in [(event, traffic) for event in (LOSS, REHASH) for traffic in DIRECTIONS]:
+            if runs := of(found, event, traffic):
+                print(f"{event}, {traffic}, {team}: {_three([run['stall'] for run in runs])} ms")
+                print(f"  {_note(event, traffic, team, runs)}\n  {_parts(event, traffic, runs)}", flush=True)
+    return 0
 
 
 # ------------------------------------------------------------------------------------------- inside the sandbox
@@ -299,3 +316,7 @@ def parts(events: Sequence[Mapping[str, Any]], fault: float, stall: tuple[float,
     if moves and stall[0] <= moves[0]["t"] <= stall[1]:  # else the stall was another one
         found["from the first release to the new byte"] = 1000 * (stall[1] - moves[0]["t"])
     return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
