@@ -1,4 +1,4 @@
-"""An engine that has no descriptor to spare."""
+"""An engine that has no descriptor to spare, and one whose link goes and comes back."""
 
 import errno
 import os
@@ -7,6 +7,10 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from host_agent import rtnetlink
+from host_agent.connection import Connection
 from host_agent.engine import Engine
 from host_agent.limits import Limits
 from host_agent.verbs import CHANNELS, VERSION, Link, Message
@@ -66,3 +70,43 @@ def test_a_batch_that_there_is_no_room_for_is_refused_and_the_conversation_goes_
         assert reply.fields == {"re": 7, "error": "no descriptor is free", "reason": "kernel"}
         engine._hang_up()
         agent.close()
+
+
+class Carrier:
+    """CarrierWatch of an interface that there is not."""
+
+    wire = (0, 0)
+
+    def __init__(self, _interface: str):
+        self.up, (self.fd, self.writer) = True, os.pipe()
+
+    def read(self) -> bool:
+        self.up = not self.up
+        return self.up
+
+
+def test_what_the_application_sends_while_the_link_is_dead_goes_on_when_it_is_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rtnetlink, "CarrierWatch", Carrier)
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket(socket.AF_UNIX) as control:
+        engine = Engine("nic0", control, None, Limits())  # type: ignore[arg-type]
+        engine.watch_carrier("wire")
+        peer = socket.create_connection(listener.getsockname())
+        tcp, (application, channel) = listener.accept()[0], socket.socketpair()
+        for one in (tcp, channel, peer):
+            one.setblocking(False)
+        engine._holding.take(Connection("127.0.0.1", 1, "127.0.0.1", 2), tcp, channel)
+        assert isinstance(engine._carrier, Carrier)
+        link = engine.loop._handlers[engine._carrier.fd]
+        link(select.EPOLLIN)
+        application.send(b"meanwhile")
+        engine.loop._handlers[channel.fileno()](select.EPOLLIN)
+        assert not select.select([peer], [], [], 0.05)[0]
+        link(select.EPOLLIN)
+        assert select.select([peer], [], [], 5)[0]
+        assert peer.recv(100) == b"meanwhile"
+        for end in (peer, tcp, application, channel):
+            end.close()
+        os.close(engine._carrier.fd)
+        os.close(engine._carrier.writer)
