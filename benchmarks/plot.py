@@ -18,7 +18,7 @@ from scenarios.report.svg import Point, Scale, el, text
 
 LEFT, RIGHT, HEAD, FOOT = 62, 24, 40, 48
 """Around a plot's area: for the ticks' numbers, for half of the last one, for its head, for what the axis counts."""
-NAMES = 214
+NAMES = 240
 """To the right of a plot whose curves have their names there."""
 LINE = 15.0
 """The height of a line of text."""
