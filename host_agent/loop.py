@@ -72,9 +72,9 @@ class Loop:
             events = self._epoll.poll(self._until_next() if may_wait else 0, _ROUND)
             if len(events) > 1:
                 events = self._urgent.poll(0) + events
-            for fd, mask in events:
-                handler = self._handlers.get(fd)  # an earlier handler of this round may have closed it
-                if handler:
+            for fd, mask, handler in [(fd, mask, self._handlers[fd]) for fd, mask in events]:
+                # An earlier handler of this round may have closed it, and its number may be another's by now.
+                if self._handlers.get(fd) is handler:
                     handler(mask)
             while self._timers and self._timers[0][0] <= time.monotonic():
                 heapq.heappop(self._timers)[2]()

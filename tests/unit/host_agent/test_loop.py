@@ -77,11 +77,42 @@ def test_who_was_started_in_another_class_stays_there(started: int, monkeypatch:
     assert (machine.classes, machine.waiting) == ([], [])
 
 
-def test_what_is_urgent_waits_for_a_round_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many are ready, and whenever it becomes so."""
+@pytest.fixture
+def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
+    """It runs, and leaves this process as it is."""
     monkeypatch.setattr("host_agent.loop.signal", MagicMock())
     monkeypatch.setattr("host_agent.loop.gc", MagicMock())
-    loop, calls = Loop(), list[str]()
+    return Loop()
+
+
+def test_what_was_said_of_a_closed_descriptor_is_not_heard_by_the_next_of_its_number(loop: Loop) -> None:
+    """An agent that ends its conversation begins the next one at once."""
+    control, calls = os.pipe(), list[str]()
+    (old, ended), (other, more) = os.pipe(), os.pipe()
+
+    def leave(_mask: int) -> None:
+        loop.unwatch(old)
+        os.close(old)
+
+    def greet(_mask: int) -> None:
+        os.read(control[0], 1)
+        assert os.dup2(other, old) == old
+        loop.watch(old, lambda mask: calls.append(f"new hears {mask}"))
+        loop.after(0, loop._stop)
+
+    loop.watch(control[0], greet)
+    loop.watch(old, leave, urgent=True)
+    os.write(control[1], b"!")
+    os.close(ended)
+    loop.run()
+    assert calls == []
+    for end in (*control, old, other, more):
+        os.close(end)
+
+
+def test_what_is_urgent_waits_for_a_round_at_most(loop: Loop) -> None:
+    """However many are ready, and whenever it becomes so."""
+    calls = list[str]()
     pipes = [os.pipe() for _ in range(5 * _ROUND + 1)]
     *others, (urgent, ring) = pipes
 
