@@ -47,6 +47,7 @@ class Engines:
         self._loop, self._sockets, self._listener = loop, sockets, listener
         self.peers: dict[int, EnginePeer] = {}
         self._gone: set[int] = set()
+        self._looked = time.monotonic()
         self._until: dict[int, float] = {}  # by when those whose last conversation has ended must be known again
         for place in sockets:
             self._meet(place)
@@ -84,8 +85,10 @@ class Engines:
 
     def _look_for_silent(self) -> None:
         now = time.monotonic()
+        # Who was stopped, or had no CPU, has not listened: what they owe may lie here.
+        listened, self._looked = now - self._looked < 2 * LOOK_EVERY, now
         for place, peer in list(self.peers.items()):
-            if peer.overdue(now):
+            if listened and peer.overdue(now):
                 self._ended(place, peer, Malformed("it does not answer"))
         self._loop.after(LOOK_EVERY, self._look_for_silent)
 

@@ -41,7 +41,10 @@ class EnginePeer:
     def __init__(self, path: str, before: Sequence[Asked] = ()):
         """before: who waits since an earlier conversation. Raises Dead when the engine is not there, and PeerGone when
         it does not take this one up."""
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:  # no descriptor is free
+            raise PeerGone(f"engine at {path}: {error.strerror}") from None
         sock.setblocking(False)  # one that hangs does not take up what waits for it
         try:
             sock.connect(path)

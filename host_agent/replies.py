@@ -49,6 +49,12 @@ def _text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _wire(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) != 2 or not all(map(_size, value)):
+        return False
+    return bool(value[0] < 2**32 and value[1] < 2**31)
+
+
 EVENTS: dict[str, dict[str, Fits]] = {
     "reply": {"re": _number},
     "link": {"up": _number},
@@ -67,6 +73,8 @@ def check(message: Message) -> None:
         raise Malformed(f"{message.verb} with descriptors")
     for name, fits in EVENTS.get(message.verb, {}).items():
         _need(message.verb, message.fields, name, fits)
+    if message.verb == "link" and "wire" in message.fields:
+        _need("link", message.fields, "wire", _wire)
 
 
 def check_reply(asked: Message, reply: Message) -> None:

@@ -14,6 +14,7 @@ from host_agent.connection import Connection
 from host_agent.engines import Engines
 from host_agent.peer import LIMIT, EnginePeer
 from host_agent.verbs import VERSION, Link, Message, PeerGone
+from tests.unit.host_agent.descriptors import room_for
 
 ONE, TWO = (Connection("10.0.0.11", port, "10.0.0.1", 8080) for port in (1, 2))
 BROKEN_OFF = {"error": "the engine is gone", "reason": "fault"}
@@ -215,13 +216,36 @@ def test_one_that_dies_while_it_is_met_again_is_dead(case: Case) -> None:
     assert [one.fields for one in case.heard] == [BROKEN_OFF]
 
 
-def test_one_that_does_not_answer_is_gone(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    case.ask("restore")
-    now = engines.time.monotonic()
-    for seconds, gone in ((LIMIT / 2, 0), (LIMIT + 1, 2)):
-        monkeypatch.setattr(engines.time, "monotonic", lambda at=now + seconds: at)
+@pytest.fixture
+def later(case: Case, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """So many seconds later, the agent looks for those that are silent."""
+    began, passed = engines.time.monotonic(), [0.0]
+
+    def pass_(seconds: float) -> None:
+        passed[0] += seconds
+        monkeypatch.setattr(engines.time, "monotonic", lambda: began + passed[0])
         case.loop.due(engines.LOOK_EVERY)
-        assert len(case.log) == gone
+
+    return pass_
+
+
+def test_an_agent_that_was_stopped_does_not_take_its_own_silence_for_theirs(
+    case: Case, later: Callable[[float], None]
+) -> None:
+    asked = case.ask("restore")
+    case.nics[0].answer(asked, refused=[])
+    later(LIMIT + 1)
+    later(1)
+    assert case.log == []
+    assert [one.fields.get("refused") for one in case.heard] == [[]]
+
+
+def test_one_that_does_not_answer_is_gone(case: Case, later: Callable[[float], None]) -> None:
+    case.ask("restore")
+    for _ in range(int(LIMIT)):
+        later(1)
+        assert case.log == []
+    later(1)
     assert case.log == [(0, "gone", "it does not answer"), (0, "lost")]
     assert [one.fields for one in case.heard] == [{"refused": []}]
     case.loop.due(engines.RECONNECT)  # and what waits there for it to wake up may be full
@@ -284,6 +308,9 @@ def test_a_reply_that_cannot_be_ends_that_engine_and_no_other(case: Case, verb: 
         Message("reply", {"re": [1]}),
         Message("link", {}),
         Message("link", {"up": "yes"}),
+        Message("link", {"up": True, "wire": 5}),
+        Message("link", {"up": True, "wire": [1]}),
+        Message("link", {"up": True, "wire": [1, 2**40]}),
         Message("link", {"up": True}, [0]),
         Message("closed", {"connection": 7}),
         Message("accepted", {"connection": [1, 2, 3, 4]}),
@@ -314,3 +341,16 @@ def test_an_engine_that_hangs_does_not_hold_up_who_looks_for_it(case: Case) -> N
         waiting.extend(EnginePeer(str(case.nics[0].path)) for _ in range(5))
     for peer in waiting:
         peer.close()
+
+
+def test_an_agent_without_a_free_descriptor_looks_again_later(case: Case) -> None:
+    case.nics[0].die()
+    case.turn()
+    case.nics[0].listens()
+    with room_for(0):
+        case.loop.due(engines.RECONNECT)
+    case.loop.due(engines.RECONNECT)
+    case.nics[0].accept()
+    case.nics[0].holds()
+    case.turn()
+    assert case.words()[-1] == (0, "back")
