@@ -1,85 +1,8 @@
-"""`teambed bench`: runs benchmarks, prints their tables, writes their figures and a page of them.
+"""`python -m benchmarks` is `teambed bench`. While it is imported, Ctrl-C ends it at once."""
 
-    python -m benchmarks [--tiny] [--out DIR] [NAME ...]
-    python -m benchmarks --page DIR                         the page of an old run anew
-
-Decides: what runs, in which order, and exit statuses: 0 all could be measured, whether or not a target was met ·
-1 one broke off · 2 the call is wrong · 3 this machine cannot run them.
-"""
-
-from __future__ import annotations
-
-import argparse
-import importlib
-import json
-import os
-import platform
 import sys
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from pathlib import Path
 
-from benchmarks import page
-from benchmarks.harness import CannotMeasure, Report
-from scenarios.launcher import give_to_caller
-
-NAMES = ("frame_path", "stall", "moves", "goodput", "turnaround", "side_by_side")
-"""Each is a module with measure(tiny) -> Report."""
-MEASURED, BROKE_OFF, WRONG, CANNOT = 0, 1, 2, 3
-
-
-def main(words: Sequence[str] | None = None) -> int:
-    """Entry point."""
-    parser = argparse.ArgumentParser(prog="teambed bench", description="Measures teambed beside the alternatives.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all by default")
-    parser.add_argument("--tiny", action="store_true", help="small numbers: shows that it works, proves nothing")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="for the figures (default: results/bench-<UTC time>)")
-    parser.add_argument("--page", type=Path, metavar="DIR", help="measure nothing; make the page of these figures anew")
-    arguments = parser.parse_args(words)
-    if arguments.page:
-        if arguments.names or arguments.tiny or arguments.out:
-            print("teambed: --page measures nothing, so it goes with nothing else", file=sys.stderr)
-            return WRONG
-        return _page(arguments.page)
-    unknown = [name for name in arguments.names if name not in NAMES]
-    if unknown:
-        print(f"teambed: no benchmark {unknown[0]!r}; there are {', '.join(NAMES)}", file=sys.stderr)
-        return WRONG
-    if os.geteuid() != 0:
-        print("teambed: needs root to make network namespaces; call it with sudo", file=sys.stderr)
-        return CANNOT
-    out = arguments.out or Path("results") / f"bench-{datetime.now(UTC).strftime('%Y-%m-%dT%H-%M-%SZ')}"
-    out.mkdir(parents=True, exist_ok=True)
-    status, at = MEASURED, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    for name in arguments.names or NAMES:
-        try:
-            report: Report = importlib.import_module(f"benchmarks.{name}").measure(arguments.tiny)
-        except CannotMeasure as reason:
-            print(f"{name}: not measured: {reason}", file=sys.stderr)
-            status = BROKE_OFF
-            continue
-        report.conditions |= {"tiny": arguments.tiny, "kernel": platform.release(), "cpus": os.cpu_count(), "at": at}
-        (out / f"{name}.json").write_text(json.dumps(report.document(), indent=1, ensure_ascii=False) + "\n")
-        print(f"{report.text()}\n", flush=True)
-    print(f"figures: {out} (load: runnable processes, mean of a minute; {os.cpu_count()} CPUs)")
-    give_to_caller(out)
-    if any((out / f"{name}.json").exists() for name in NAMES):
-        status = _page(out) or status
-    return status
-
-
-def _page(folder: Path) -> int:
-    """Made of the figures in a folder."""
-    try:
-        text = page.page(page.read(folder, NAMES), folder.resolve().name, NAMES)
-        (folder / page.FILE).write_text(text)
-        give_to_caller(folder / page.FILE)
-    except (page.NoFigures, OSError) as reason:
-        print(f"teambed: no page: {reason}", file=sys.stderr)
-        return WRONG
-    print(f"page: {folder / page.FILE}")
-    return MEASURED
-
+from scenarios.__main__ import begin
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(begin("benchmarks.cli"))

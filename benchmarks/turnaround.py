@@ -74,7 +74,8 @@ def ours(nics: int, clients: int) -> float:
         done = subprocess.run(words, cwd=ROOT, env=_env(), capture_output=True, text=True, timeout=LIMIT)
         took = time.perf_counter() - began
         if done.returncode:
-            raise CannotMeasure(f"teambed run: {done.stdout.strip().splitlines()[-1]}")
+            said = (done.stderr + done.stdout).strip() or f"status {done.returncode}"
+            raise CannotMeasure(f"teambed run: {said.splitlines()[-1]}")
         return took
 
 

@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -252,14 +253,17 @@ def _files(names: Sequence[str]) -> list[Path]:
     found: list[Path] = []
     for name in names:
         path = Path(name)
-        if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix in (".yaml", ".yml"))
+        if os.path.isdir(path):  # unlike pathlib's, these raise nothing
+            try:
+                inside = sorted(file for file in path.iterdir() if file.suffix in (".yaml", ".yml"))
+            except OSError as error:
+                raise CallError(f"{name}: cannot be read: {error.strerror}") from None
             if not inside:
                 raise CallError(f"{name} holds no scenarios (*.yaml)")
             found += inside
-        elif not path.exists() and (LIBRARY / f"{name}.yaml").exists():
+        elif not os.path.exists(path) and os.path.exists(LIBRARY / f"{name}.yaml"):
             found.append(LIBRARY / f"{name}.yaml")
-        elif not path.exists() and (meant := _meant(path)):
+        elif not os.path.exists(path) and (meant := _meant(path)):
             raise CallError(f"{name}: no such file, and not in `teambed list`; did you mean `{meant}`?")
         else:
             found.append(path)
@@ -293,7 +297,8 @@ def _list(_: argparse.Namespace) -> int:
 def _bench(arguments: argparse.Namespace) -> int:
     words = ["--tiny"] if arguments.tiny else []
     for option, folder in (("--out", arguments.out), ("--page", arguments.page)):
-        words += [option, folder] if folder else []
+        words += [option, folder] if folder is not None else []
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until it is able to heed Ctrl-C
     os.execv(sys.executable, [sys.executable, "-m", "benchmarks", *words, *arguments.names])
 
 

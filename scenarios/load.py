@@ -59,8 +59,9 @@ class Override:
         """Put the value into the file's plain data. Raises LoadError when the path leads nowhere."""
         *way, last = self.place
         try:
-            if way[:1] in (["traffic"], ["services"]) and way[1:] and way[1] not in data[way[0]]:
-                for meant in near(str(way[1]), list(data[way[0]])):
+            named = data.get(way[0], {}) if way[:1] in (["traffic"], ["services"]) and way[1:] else None
+            if named and way[1] not in named:
+                for meant in near(str(way[1]), list(named)):
                     raise LoadError([f"--set {self.written}: `{way[1]}` is not there; did you mean `{meant}`?"])
             for word in way:
                 data = data.setdefault(word, {}) if isinstance(data, dict) else data[word]

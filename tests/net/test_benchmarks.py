@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import NAMES
+from benchmarks.cli import NAMES
 
 pytestmark = pytest.mark.net
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from benchmarks import __main__ as bench
+from benchmarks import cli as bench
 
 
 def test_an_unknown_benchmark_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import __main__ as bench
+from benchmarks import cli as bench
 from benchmarks import page
 from benchmarks.curves import drawings
 from benchmarks.harness import OURS, Figure, Report, Sample, Series, Target

@@ -1,5 +1,6 @@
 """The command line without a network: what is wrong with a call is said before anything starts."""
 
+import errno
 import json
 import os
 import subprocess
@@ -162,15 +163,49 @@ def test_argparse_refuses_with_the_same_status(argv, capsys):
     assert json.dumps(capsys.readouterr().err)
 
 
-@pytest.mark.parametrize("module", ["pydantic", "yaml"])
-def test_ctrl_c_while_it_is_imported_ends_it_without_a_word(tmp_path, module):
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("pydantic", ["scenarios", "list"]),
+        ("yaml", ["scenarios", "list"]),
+        ("markupsafe", ["benchmarks", "--page", "."]),
+    ],
+)
+def test_ctrl_c_while_it_is_imported_ends_it_without_a_word(tmp_path, module, words):
     """Which takes some tenths of a second, at each call."""
     (tmp_path / f"{module}.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    assert _said(tmp_path, words) == (130, "", "")
+
+
+@pytest.mark.parametrize("words", [["benchmarks"], ["scenarios", "bench", "moves"]])
+def test_ctrl_c_while_a_benchmark_runs_ends_it_without_a_traceback(tmp_path, words):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "os.geteuid = lambda: os.kill(os.getpid(), signal.SIGINT)\n"  # which is asked for first of all
+    )
+    assert _said(tmp_path, words) == (130, "", "")
+
+
+def _said(before, words):
     done = subprocess.run(
-        [sys.executable, "-m", "scenarios", "list"],
-        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        [sys.executable, "-m", *words],
+        env=os.environ | {"PYTHONPATH": f"{before}:{ROOT}"},
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_name_that_no_file_can_have_is_told_in_one_line(capsys):
+    assert main(["validate", "a" * 300]) == WRONG
+    assert "File name too long" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_read_is_told_in_one_line(tmp_path, capsys, monkeypatch):
+    def refused(_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    assert main(["validate", str(tmp_path)]) == WRONG
+    assert capsys.readouterr().err == f"teambed: {tmp_path}: cannot be read: Permission denied\n"

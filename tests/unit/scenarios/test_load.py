@@ -307,6 +307,12 @@ def test_set():
     assert scenario.team.offload == "never"
 
 
+def test_set_adds_what_the_file_does_not_have():
+    services = "services:\n  files: {listen: 8080, app: builtin}\n"
+    scenario = load(GOOD.replace(services, ""), "f.yaml", ["services.files.listen=8080"])
+    assert scenario.services["files"].listen == 8080
+
+
 @pytest.mark.parametrize(
     ("override", "complaint"),
     [
