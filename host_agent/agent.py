@@ -164,8 +164,7 @@ class Agent:
             # Nothing is moved before all links are known: a NIC not heard of yet is not one without a link.
             if message.verb == "link":
                 self._loss.watch(place, message.fields.get("wire"))
-                if message.fields["up"]:
-                    self.team.links.add(place)
+                (self.team.links.add if message.fields["up"] else self.team.links.discard)(place)
             elif message.verb == "closed":
                 closed.append(Connection(*message.fields["connection"]))
 

@@ -10,6 +10,7 @@ import os
 import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 from host_agent import kernel
 from host_agent.bpf import build
@@ -28,17 +29,22 @@ class LinkLoss:
         self._loop, self._lost = loop, lost
         self._told: dict[int, bytes] = {}
         self._wires: kernel.Map | None = None
+        self._ring: kernel.RingBuffer | None = None
         loop.after(LATER, self._begin)
 
     def watch(self, nic: int, wire: Sequence[int] | None) -> None:
-        """wire: the inode number of its network namespace, and its index there, if its engine tells them."""
+        """wire: the inode number of its network namespace, and its index there, if its engine tells them. What was lost
+        before its engine said something of it is told first, and what is said holds."""
+        if self._ring is not None:
+            self._ring.consume()
         if wire is not None:
             self._told[nic] = _WIRE.pack(*wire)
             self._put(nic)
 
     def _put(self, nic: int) -> None:
         if self._wires is not None:
-            self._wires.put(self._told[nic], _NIC.pack(nic))
+            with suppress(kernel.KernelError):
+                self._wires.put(self._told[nic], _NIC.pack(nic))
 
     def _begin(self) -> None:
         done = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -51,16 +57,15 @@ class LinkLoss:
     def _use(self, done: int, loaded: Future[kernel.BpfObject]) -> None:
         self._loop.unwatch(done)
         os.close(done)
-        if loaded.exception() is not None:
-            return
-        self._object = loaded.result()
-        self._wires = self._object.map("wires", _WIRE.size, _NIC.size)
-        for nic in self._told:
-            self._put(nic)
-        self._ring = kernel.RingBuffer(
-            self._object.map("lost", 0, 0).fd, lambda data: self._lost(int(_NIC.unpack(data)[0]))
-        )
-        self._loop.watch(self._ring.fd, lambda _mask: self._ring.consume(), urgent=True)
+        with suppress(kernel.KernelError):
+            self._object = loaded.result()
+            ring = self._ring = kernel.RingBuffer(
+                self._object.map("lost", 0, 0).fd, lambda data: self._lost(int(_NIC.unpack(data)[0]))
+            )
+            self._loop.watch(ring.fd, lambda _mask: ring.consume(), urgent=True)
+            self._wires = self._object.map("wires", _WIRE.size, _NIC.size)
+            for nic in self._told:
+                self._put(nic)
 
 
 def _load() -> kernel.BpfObject:

@@ -68,7 +68,7 @@ class Moves:
         while (turn := next((one for one in self._plans if self._batches[one] < AT_ONCE), None)) is not None:
             ways = self._plans[turn]
             way, plans = next(iter(ways.items()))
-            self._in_a_row[turn] = self._in_a_row[turn] + 1 if self._batches[turn] else 0
+            self._in_a_row[turn] = min(self._in_a_row[turn] + 1, AT_ONCE) if self._batches[turn] else 0
             size = min(len(plans), BATCH, max(FEW, len(plans) // 2), FEW << self._in_a_row[turn])
             taken = [plans.popleft() for _ in range(size)]
             del ways[way]

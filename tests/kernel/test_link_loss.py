@@ -32,10 +32,14 @@ class Wires:
             self.ip(f"link add name near{nic} type veth peer name far{nic}")
             self.ip(f"link set near{nic} up")
             self.ip(f"link set far{nic} up")
-        self._loss.watch(0, (namespace, socket.if_nametoindex("near0")))
+        self._wires = [(namespace, socket.if_nametoindex(f"near{nic}")) for nic in range(2)]
+        self.engine_speaks(0)
         self.loop.timers.pop()[1]()
         self.until(lambda: self._loss._wires)
-        self._loss.watch(1, (namespace, socket.if_nametoindex("near1")))
+        self.engine_speaks(1)
+
+    def engine_speaks(self, nic: int) -> None:
+        self._loss.watch(nic, self._wires[nic])
 
     def ip(self, words: str, program: str = "ip") -> None:
         subprocess.run([program, *words.split()], check=True)
@@ -75,3 +79,11 @@ def test_what_is_no_loss_of_a_carrier(wires: Wires) -> None:
     wires.ip("link set far1 down")
     wires.until(lambda: wires.lost)
     assert set(wires.lost) == {1}
+
+
+def test_what_was_lost_is_told_before_what_its_engine_says_of_it_later(wires: Wires) -> None:
+    """A link that flaps while the agent is busy would be down for ever: the loss was heard last."""
+    wires.ip("link set far0 down")
+    wires.ip("link set far0 up")
+    wires.engine_speaks(0)
+    assert set(wires.lost) == {0}
