@@ -22,6 +22,8 @@ NAMES = 240
 """To the right of a plot whose curves have their names there."""
 LINE = 15.0
 """The height of a line of text."""
+EDGE = 40.0
+"""So near to a plot's side a word above it is written away from it."""
 TARGET = "target"
 """The class of what is to be reached."""
 
@@ -147,7 +149,9 @@ def _plot(plot: Plot, left: float, width: float, height: float) -> Iterator[Mark
     yield text(x.end, y.begin + 36, plot.across, "small", "end")
     for words, value in plot.rules.items():
         yield svg.line((x(value), y.begin), (x(value), y.end), f"s {TARGET}")
-        yield text(x(value), y.end - 3, words, "small", "middle")
+        # At an edge it keeps clear of the ticks' numbers there, and of what is outside.
+        anchor = "start" if x(value) < x.begin + EDGE else "end" if x(value) > x.end - EDGE else "middle"
+        yield text(x(value), y.end - 3, words, "small", anchor)
     for curve in plot.curves:
         yield from _curve(curve, x, y)
     if plot.named:

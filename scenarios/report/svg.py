@@ -29,7 +29,7 @@ def drawing(height: float, label: str, *inside: object, width: float = WIDTH) ->
 
 
 def text(x: float, y: float, words: object, cls: str = "", anchor: str | None = None) -> Markup:
-    """One line of text; `anchor`: middle or end."""
+    """One line of text; `anchor`: start, middle or end."""
     return el("text", escape(words), x=x, y=y, cls=cls or None, text_anchor=anchor)
 
 

@@ -107,3 +107,11 @@ def test_the_longest_bar_and_what_it_may_be_fit() -> None:
     place = f"{x(2.7):.2f}"
     assert re.search(f'<line x1="{place}" y1="[^"]*" x2="{place}" y2="[^"]*" class="s target"', drawn)
     assert drawn.count('class="sample"') == 2
+
+
+def test_what_is_to_be_reached_keeps_clear_of_the_plots_sides() -> None:
+    curve = Curve("a", "c1", [(1.0, 0.0), (100.0, 1.0)])
+    drawn = draw("", [Plot("head", "ms", [curve], {"left": 1.0, "within": 10.0, "right": 100.0}, share=True)])
+    anchors = {words: re.search(rf"<text[^>]*>{words}<", str(drawn)) for words in ("left", "within", "right")}
+    found = {words: re.findall(r'text-anchor="(\w+)"', one[0]) for words, one in anchors.items() if one}
+    assert found == {"left": ["start"], "within": ["middle"], "right": ["end"]}
