@@ -19,6 +19,20 @@ revalidate.now(sys.argv[1])
 print("told", flush=True)
 """
 
+PORTS = """
+from types import SimpleNamespace as Some
+from controller import app
+app.revalidate.now = print
+app.openflow.port_is_up = lambda desc: desc.up
+app.Controller._link = lambda self, datapath: Some(port_changed=print)
+controller = object.__new__(app.Controller)
+controller._control = "switch.ctl"
+datapath = Some(ofproto=Some(OFPPR_DELETE=1))
+for reason, up in ((2, True), (2, False), (1, True)):
+    desc = Some(port_no=1, up=up)
+    controller.port_changed(Some(msg=Some(datapath=datapath, reason=reason, desc=desc)))
+"""
+
 
 @pytest.fixture
 def control(tmp_path: Path) -> str:
@@ -72,3 +86,8 @@ def test_it_does_not_hang_up_between_the_two(server: socket.socket, controller: 
 def test_where_nobody_answers_nothing_happens(control: str, controller: subprocess.Popen[bytes]) -> None:
     assert controller.stdout is not None
     assert controller.stdout.readline() == b"told\n"
+
+
+def test_the_switch_is_told_of_ports_that_died_before_anything_else_is_done() -> None:
+    done = subprocess.run([sys.executable, "-c", PORTS], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.stdout.splitlines() == ["1 True", "switch.ctl", "1 False", "switch.ctl", "1 False"], done.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from scenarios.stream import Stream
+from scenarios.tally import Ends
 from scenarios.transfer import Order, Transfer
 from tests.unit.scenarios.ends import client
 
@@ -65,6 +66,16 @@ def pair(out: dict, back: dict, sent: int, received: int) -> tuple[Transfer, Tra
     near.sock.close()
     thread.join(10)
     return near, far
+
+
+def test_one_whose_bytes_are_another_s_is_named():
+    """It broke no connection, and the count is right."""
+    ends = Ends()
+    for index in (7, 8):
+        one, _ = pair({"index": index}, {"index": 8}, 1000, 1000)
+        assert one.error is None
+        ends.add(one)
+    assert ends.facts()["wrong"] == [7]
 
 
 def test_pace():
