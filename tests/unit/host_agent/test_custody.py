@@ -74,6 +74,13 @@ def test_an_offloaded_connection_that_has_ended_is_left_out_of_a_walk(case: Case
     assert case.records.get(ONE) == Record(0, offloaded=True, closing=True)
 
 
+def test_nothing_leaves_a_nic_whose_link_returned_while_its_records_were_looked_through(case: Case) -> None:
+    case.records.put(ONE, Record(0, offloaded=True))
+    case.custody.links_down(0)  # and it is up
+    assert case.begun == []
+    assert case.records.get(ONE) == Record(0, offloaded=True)
+
+
 def test_a_connection_without_a_record_is_offloaded_to_any_nic(case: Case) -> None:
     case.custody.accepted(ONE)
     ((connection, target),) = [(plan.connection, plan.target) for plan in case.begun]

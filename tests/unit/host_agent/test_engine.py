@@ -72,6 +72,26 @@ def test_a_batch_that_there_is_no_room_for_is_refused_and_the_conversation_goes_
         agent.close()
 
 
+def test_what_an_agent_has_left_behind_is_not_done(tmp_path: Path) -> None:
+    """The next one may have decided otherwise since."""
+    path = str(tmp_path / "engine")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as control:
+        control.bind(path)
+        control.listen(1)
+        engine, done = Engine("nic0", control, None, Limits()), list[Message]()  # type: ignore[arg-type]
+        engine._obey = done.append  # type: ignore[method-assign]
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sock.connect(path)
+        agent = Link(sock)
+        engine._greet(select.EPOLLIN)
+        assert [one.verb for one in agent.receive()] == ["ready"]
+        agent.send(Message("hello", {"version": VERSION}))
+        agent.close()
+        engine._listen_to_agent(select.EPOLLIN | select.EPOLLHUP)
+        assert done == []
+        assert engine._link is None
+
+
 class Carrier:
     """CarrierWatch of an interface that there is not."""
 

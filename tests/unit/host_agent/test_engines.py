@@ -354,3 +354,15 @@ def test_an_agent_without_a_free_descriptor_looks_again_later(case: Case) -> Non
     case.nics[0].holds()
     case.turn()
     assert case.words()[-1] == (0, "back")
+
+
+def test_one_that_ends_each_conversation_is_met_again_only_now_and_then(case: Case) -> None:
+    """Or this would be all the agent does."""
+    case.nics[0].link.close()
+    case.turn()
+    case.nics[0].accept()
+    case.nics[0].link.close()
+    case.turn()
+    assert 0 not in case.engines.peers
+    case.loop.due(engines.RECONNECT)
+    assert 0 in case.engines.peers
