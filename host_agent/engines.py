@@ -3,7 +3,8 @@
 Decides: whether an engine whose conversation has ended is gone. Never touches: what engines hold, what they say.
 
     met, and says what it holds --> known --ended, and it still listens--> met again at once; nothing is lost
-                                      |-----ended, and nobody listens----> gone with all it held
+                                      |-----ended, and nobody listens,
+                                      |     or another process does -----> gone with all it held
                                       '-----says what cannot be, or does
                                             not answer for LIMIT --------> gone as well, whatever becomes of it
 
@@ -24,6 +25,9 @@ from host_agent.peer import LIMIT, Asked, Dead, EnginePeer, engine_gone, in_doub
 from host_agent.verbs import Malformed, Message, PeerGone
 
 RECONNECT = 0.05  # seconds between attempts to reach an engine that is not there
+AGAIN = 0.002
+"""Seconds between attempts to meet one again that may live. One that is killed may listen a little longer than it
+speaks, and the next one may be there soon: it must not end its connections before they are told to be lost."""
 LOOK_EVERY = 1.0  # seconds between looks at who owes an answer
 
 
@@ -99,11 +103,12 @@ class Engines:
             self._lose(place, asked, str(why), lives=True)
         elif peer.known:
             self._until[place] = time.monotonic() + LIMIT
-            self._begin_anew(place, asked, str(why))
+            self._begin_anew(place, peer.process, asked, str(why))
         else:  # at once again, this would be all the agent does
-            self._loop.after(RECONNECT, partial(self._begin_anew, place, asked, str(why)))
+            self._loop.after(AGAIN, partial(self._begin_anew, place, peer.process, asked, str(why)))
 
-    def _begin_anew(self, place: int, asked: Sequence[Asked], reason: str) -> None:
+    def _begin_anew(self, place: int, process: int, asked: Sequence[Asked], reason: str) -> None:
+        """process: whom the last conversation was with."""
         in_time = time.monotonic() < self._until[place]
         try:
             peer = self._meet(place, asked) if in_time else None
@@ -111,10 +116,13 @@ class Engines:
             self._lose(place, asked, reason, lives=False)
             return
         except PeerGone:
-            self._loop.after(RECONNECT, partial(self._begin_anew, place, asked, reason))
+            self._loop.after(AGAIN, partial(self._begin_anew, place, process, asked, reason))
             return
-        if peer:
+        if peer and peer.process == process:
             self._take_up(place, peer, reason)
+        elif peer:  # the next one is there already
+            self._leave(place, peer)
+            self._lose(place, asked, reason, lives=False)
         else:
             self._lose(place, asked, reason, lives=True)
 

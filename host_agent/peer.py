@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -20,6 +21,7 @@ LIMIT = 5.0  # seconds; an engine that does not answer by then is not one
 
 Heard = Callable[[Message], None]
 
+_UCRED = struct.Struct("iII")  # process, user, group: of whoever called listen (unix(7))
 _ids = itertools.count(1)
 
 
@@ -36,7 +38,7 @@ class Asked(NamedTuple):
 
 
 class EnginePeer:
-    """known: what it holds was compared with the records, since this conversation began."""
+    """known: what it holds was compared with the records, since this conversation began. process: who listens there."""
 
     def __init__(self, path: str, before: Sequence[Asked] = ()):
         """before: who waits since an earlier conversation. Raises Dead when the engine is not there, and PeerGone when
@@ -54,6 +56,7 @@ class EnginePeer:
             gone = Dead if isinstance(error, ConnectionRefusedError | FileNotFoundError) else PeerGone
             raise gone(f"engine at {path}: {error.strerror}") from None
         self.known = False
+        self.process: int = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))[0]
         self._before = before
         self.fd = sock.fileno()
         self._waiting: dict[int, Asked] = {}

@@ -2,6 +2,8 @@
 
 import select
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -167,6 +169,30 @@ def test_a_dead_engine_is_gone_with_all_it_held_and_looked_for(case: Case) -> No
     assert case.log[2:] == [(0, {}), (0, "back")]
 
 
+LISTENS = """
+import socket, sys
+one = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+one.bind(sys.argv[1])
+one.listen(8)
+print("listens", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_dead_engine_is_gone_though_the_next_one_listens_in_its_place_already(case: Case) -> None:
+    case.ask("restore")
+    case.nics[0].die()
+    case.nics[0].path.unlink()
+    words: list[Any] = [sys.executable, "-c", LISTENS, case.nics[0].path]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as following:
+        assert following.stdout
+        assert following.stdout.readline() == b"listens\n"
+        case.turn()
+        following.communicate()
+    assert case.log == [(0, "gone", "closed"), (0, "lost")]
+    assert [one.fields for one in case.heard] == [BROKEN_OFF]
+
+
 def test_one_that_lives_is_met_again_at_once_and_nothing_is_lost(case: Case) -> None:
     """What it holds says what became of what it has not answered."""
     for verb in ("save", "restore", "thaw"):
@@ -193,14 +219,14 @@ def test_one_that_lives_but_never_says_what_it_holds_is_gone_in_the_end(
     for _ in range(5):
         case.nics[0].link.close()
         case.turn()
-        case.loop.due(engines.RECONNECT)
+        case.loop.due(engines.AGAIN)
         case.nics[0].accept()
     assert case.log == []
     later = engines.time.monotonic() + LIMIT + 1
     monkeypatch.setattr(engines.time, "monotonic", lambda: later)
     case.nics[0].link.close()
     case.turn()
-    case.loop.due(engines.RECONNECT)
+    case.loop.due(engines.AGAIN)
     assert case.words() == [(0, "gone"), (0, "lost")]
     assert [one.fields for one in case.heard] == [BROKEN_OFF, {"refused": []}]
 
@@ -211,7 +237,7 @@ def test_one_that_dies_while_it_is_met_again_is_dead(case: Case) -> None:
     case.turn()
     case.nics[0].die()
     case.turn()
-    case.loop.due(engines.RECONNECT)
+    case.loop.due(engines.AGAIN)
     assert case.words() == [(0, "gone"), (0, "lost")]
     assert [one.fields for one in case.heard] == [BROKEN_OFF]
 
@@ -364,5 +390,5 @@ def test_one_that_ends_each_conversation_is_met_again_only_now_and_then(case: Ca
     case.nics[0].link.close()
     case.turn()
     assert 0 not in case.engines.peers
-    case.loop.due(engines.RECONNECT)
+    case.loop.due(engines.AGAIN)
     assert 0 in case.engines.peers
