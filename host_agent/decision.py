@@ -20,6 +20,8 @@ from dataclasses import dataclass, replace
 from enum import Enum, IntEnum, IntFlag
 
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10  # RFC 9293, 3.1
+FIRST_DUE = 3
+"""The peer's frame that can make its connection due: the first behind the handshake."""
 
 
 class Block(IntEnum):
@@ -191,7 +193,7 @@ def figure_4(
         return Verdict(block, Action.FORWARD, record, to=record.nic, stray=stray)
     if frame.flags & RST:
         return Verdict(block, Action.UP, None, closed=By.PEER, new_hop=new_hop)
-    due = _is_due(record, now, offload_after, offload_after_ns)
+    due = _is_due(record, frame, now, offload_after, offload_after_ns)
     return Verdict(block, Action.UP, replace(record, due=record.due or due), due=due, new_hop=new_hop)
 
 
@@ -252,7 +254,7 @@ def from_host(
             return Outward(bool(live), None, to, closed=By.HOST)
         # The move under way still needs it; it finds out that the connection is no more.
         return Outward(bool(live), replace(record, closing=True), to, closed=None if record.closing else By.HOST)
-    due = _is_due(record, now, offload_after, offload_after_ns)
+    due = _is_due(record, frame, now, offload_after, offload_after_ns)
     return Outward(bool(live), replace(record, due=record.due or due), to, due=due)
 
 
@@ -287,8 +289,12 @@ def _one_more_forwarded(record: Record, now: int) -> Record:
     return replace(record, forwarded=forwarded, first_stray=now if forwarded == 1 else record.first_stray)
 
 
-def _is_due(record: Record, now: int, offload_after: int, offload_after_ns: int) -> bool:
+def _is_due(record: Record, frame: Frame, now: int, offload_after: int, offload_after_ns: int) -> bool:
+    """A handshake's frames make nothing due: what is held of them lets the application meet its clients in another
+    order, and before the application has it there is nothing to move."""
     if record.due or record.offloaded or record.closing or record.stage is not Stage.SETTLED:
+        return False
+    if record.packets < FIRST_DUE or frame.flags & SYN:
         return False
     old = 0 < offload_after_ns <= now - record.created
     return old or record.bytes + record.bytes_out >= offload_after

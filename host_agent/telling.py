@@ -25,8 +25,13 @@ def tell(who: str, outcomes: Sequence[Outcome], team: TeamState) -> None:
         facts = {**outcome.plan.connection.fields(), **_route(outcome, team)}
         if outcome.target is None:
             emit(who, "lost", **facts, reason=outcome.reason)
-        elif not outcome.moved:
+        elif not (outcome.moved or _is_early(outcome)):
             emit(who, "refused", **facts, reason=outcome.code or "state", error=outcome.reason)
+
+
+def _is_early(outcome: Outcome) -> bool:
+    """Due by its first frames, before its application had it: custody.accepted() sees to that. Nothing was refused."""
+    return outcome.code == "absent" and outcome.plan.cause == "policy"
 
 
 def _tell_moved(who: str, came: Sequence[Outcome], team: TeamState) -> None:

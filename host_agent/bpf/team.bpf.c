@@ -19,6 +19,7 @@
 
 #define REPORTS_SIZE (1 << 20)
 #define RELEASED 0x4e1 /* skb->mark of a frame that comes out of the hold queue */
+#define FIRST_DUE 3 /* the peer's frame that can make its connection due: the first behind the handshake */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -97,9 +98,12 @@ static __always_inline void tell(struct frame *f, __u32 nic, struct told what)
 	bpf_ringbuf_submit(out, 0);
 }
 
+/* A handshake's frames make nothing due: what is held of them lets the application meet its clients in another order. */
 static __always_inline void check_due(struct team *t, struct frame *f, struct record *r)
 {
 	if (r->due || r->offloaded || r->closing || r->stage != SETTLED)
+		return;
+	if (r->packets < FIRST_DUE || f->flags & SYN)
 		return;
 	__u32 port = bpf_ntohs(f->id.dport);
 	struct service *own = bpf_map_lookup_elem(&services, &port);

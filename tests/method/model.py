@@ -127,7 +127,7 @@ class Method:
         if "R" in s.bits:
             del self.table[who]
             return Fate(block, "up", ("closed",))
-        return Fate(block, "up", ("due",) if self._becomes_due(who, e, now) else ())
+        return Fate(block, "up", ("due",) if self._becomes_due(who, e, s, now) else ())
 
     def enters(self, who, s: Segment, *, released: bool) -> bool:
         """A frame at the door of the host's TCP: does it get in?"""
@@ -158,7 +158,7 @@ class Method:
         if "R" in s.bits:
             del self.table[who]
             return bool(live), ("closed",)
-        return bool(live), ("due",) if self._becomes_due(who, e, now) else ()
+        return bool(live), ("due",) if self._becomes_due(who, e, s, now) else ()
 
     def moved(self, who, *, nic: int | None) -> None:
         """A context has a new owner: a NIC, or None for the host."""
@@ -182,10 +182,11 @@ class Method:
                 go.add(who)
         return go, up
 
-    def _becomes_due(self, who, e: Entry, now: int) -> bool:
+    def _becomes_due(self, who, e: Entry, s: Segment, now: int) -> bool:
         size, age = self.services.get(who.dport, (self.by_bytes, self.by_age))
         enough = (size is not None and e.came + e.went >= size) or (age is not None and now - e.born >= age)
-        if e.asked or e.offloaded or e.done or e.moving or not enough:
+        shaking_hands = e.packets <= 2 or "S" in s.bits
+        if e.asked or e.offloaded or e.done or e.moving or shaking_hands or not enough:
             return False
         e.asked = True
         return True

@@ -227,14 +227,16 @@ def test_a_refused_offload_is_tried_again_later(case: Case) -> None:
     assert [(plan.connection, plan.target) for plan in case.begun] == [(ONE, 1)] * 4
 
 
-def test_but_not_when_there_is_no_such_connection(case: Case) -> None:
-    """And a record that was made for it goes, if no frame has come since."""
+def test_but_not_when_there_is_no_such_connection(case: Case, capfd: pytest.CaptureFixture[str]) -> None:
+    """And a record that was made for it goes, if no frame has come since. Who asked by command is told; the policy may
+    only have been ahead of the application."""
     case.custody.accepted(ONE)
     case.refuse(case.begun[-1], "absent")
     assert (case.loop.timers, case.records.get(ONE)) == ([], None)
     case.records.put(TWO, Record(1, packets=1))
     case.refuse(Plan(TWO, HOST, 1, "command"), "absent")
     assert (case.loop.timers, case.records.get(TWO)) == ([], Record(1, packets=1))
+    assert [line.count('"cause": "command"') for line in capfd.readouterr().out.splitlines()] == [1]
 
 
 @pytest.mark.parametrize("reason", ["urgent_data", "low_memory"])
