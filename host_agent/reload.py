@@ -254,12 +254,13 @@ class _Batch:
         """Their records name the place, or the outcome's. Those whose record is still theirs; the others have ended
         under our hands."""
         wanted = []
+        due = True if self._way.cause == "policy" else None  # what the policy has offloaded once is not due again
         for leg in legs:
             here = leg.outcome.target if place is None else place
             assert here is not None
             at_nic = leg.offloaded if here == self._way.source else here != HOST
             nic = here if at_nic and here != self._way.source else leg.nic
-            wanted.append(Assignment(leg.connection, leg.epoch, nic, at_nic, stage, moved))
+            wanted.append(Assignment(leg.connection, leg.epoch, nic, at_nic, stage, moved, due))
         done = self._records.assign(wanted)
         if all(done):
             return legs

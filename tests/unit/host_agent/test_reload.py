@@ -157,6 +157,16 @@ def on(place: int) -> Record:
     return Record(0 if place == HOST else place, offloaded=place != HOST, epoch=7, peer_mac=MAC, packets=99)
 
 
+@pytest.mark.parametrize(("cause", "due"), [("policy", True), ("command", False)])
+def test_what_the_policy_has_offloaded_is_not_due_again(cause: str, due: bool) -> None:
+    """A connection that is offloaded as soon as it is accepted was never told due by a frame. Back in the host, for its
+    NIC is short of memory, it would be by the next, and so on for ever."""
+    bench = Bench(on(HOST))
+    bench.run(plan(HOST, 2)._replace(cause=cause))
+    assert bench.record is not None
+    assert bench.record.due == due
+
+
 MOVES = {"offload": (HOST, 2), "reload": (1, 2), "upload": (1, HOST)}
 
 
