@@ -70,7 +70,8 @@ class Fins(IntFlag):
     HOST_ACKED = 8
 
 
-_NO_FINS = Fins(0)
+NO_FINS = Fins(0)
+_BOTH_ACKED = Fins.PEER_ACKED | Fins.HOST_ACKED
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Record:
     closing: bool = False
     epoch: int = 0
     peer_mac: bytes = bytes(6)
-    fins: Fins = _NO_FINS
+    fins: Fins = NO_FINS
     forwarded: int = 0
     peer_fin: int = 0
     host_fin: int = 0
@@ -244,7 +245,8 @@ def from_host(
         return Outward(bool(live), None)
     if record.closing and record.stage is Stage.SETTLED and frame.opens:
         return Outward(bool(live), None, closed=By.REUSE)
-    if record.offloaded or record.stage is Stage.SILENT:
+    # Both streams ended, an RST is only the kernel's answer to what came late: the socket is gone.
+    if record.offloaded or record.stage is Stage.SILENT or (frame.flags & RST and _ended(record)):
         return Outward(False, replace(record, silenced=record.silenced + 1))
     record = replace(record, bytes_out=record.bytes_out + frame.length)
     record = note_fins(record, frame, from_peer=False)
@@ -261,7 +263,7 @@ def from_host(
 def note_fins(record: Record, frame: Frame, *, from_peer: bool) -> Record:
     """Follows the ends of both streams of a connection of the host's; both acknowledged, its TCP is done with it."""
     if frame.flags & SYN:  # an end that was seen before was another connection's
-        return replace(record, fins=_NO_FINS, closing=record.closing and not (from_peer and frame.opens))
+        return replace(record, fins=NO_FINS, closing=record.closing and not (from_peer and frame.opens))
     end = _u32(frame.seq + frame.payload + 1)
     if frame.flags & FIN and from_peer:
         record = replace(record, fins=record.fins | Fins.PEER, peer_fin=end)
@@ -271,8 +273,11 @@ def note_fins(record: Record, frame: Frame, *, from_peer: bool) -> Record:
     behind = record.host_fin if from_peer else record.peer_fin
     if frame.flags & ACK and record.fins & answered and _u32(frame.ack - behind) < 2**31:
         record = replace(record, fins=record.fins | acked)
-    done = Fins.PEER_ACKED | Fins.HOST_ACKED
-    return replace(record, closing=record.closing or record.fins & done == done)
+    return replace(record, closing=record.closing or _ended(record))
+
+
+def _ended(record: Record) -> bool:
+    return record.fins & _BOTH_ACKED == _BOTH_ACKED
 
 
 def _learn_hop(record: Record, frame: Frame, now: int, report_every: int) -> tuple[Record, bool]:

@@ -76,6 +76,7 @@ class PlainRecords:
             stage=a.stage,
             due=record.due if a.due is None else a.due,
             closing=record.closing if a.closing is None else a.closing,
+            fins=record.fins | a.fins,
             epoch=(a.epoch + a.moved) % 2**32,
             forwarded=0 if a.moved else record.forwarded,
         )

@@ -22,7 +22,7 @@ from typing import NamedTuple, Protocol
 from host_agent import kernel
 from host_agent.bpf import build
 from host_agent.connection import KEY, Connection, from_key, key_of
-from host_agent.decision import Action, Block, By, Fins, Record, Stage
+from host_agent.decision import NO_FINS, Action, Block, By, Fins, Record, Stage
 
 MAX_NICS = 16
 NEVER = 2**64 - 1
@@ -37,7 +37,7 @@ _TEAM = struct.Struct("=III16I16B16II4QI4x")
 _COUNTS = struct.Struct("=10Q")
 _SERVICE = struct.Struct("=QQI4x")
 _REPORT = struct.Struct("=Q36s6I4B")
-_ASSIGN = struct.Struct("=36sIIBBBBB3x")
+_ASSIGN = struct.Struct("=36sIIBBBBBB2x")
 _ASSIGNMENTS = struct.Struct("=QQI4x")
 _AT_ONCE = 64  # ASSIGNMENTS
 _INDEX = struct.Struct("=I")
@@ -217,7 +217,7 @@ def unpack_report(data: bytes) -> Report:
 
 class Assignment(NamedTuple):
     """What a record becomes if it is still of `epoch`. moved: counts the epoch up, and strays anew. due, closing: what
-    they become, None: as they are."""
+    they become, None: as they are. fins: ends of stream beside those that it knows."""
 
     connection: Connection
     epoch: int
@@ -227,6 +227,7 @@ class Assignment(NamedTuple):
     moved: bool = False
     due: bool | None = None
     closing: bool | None = None
+    fins: Fins = NO_FINS
 
 
 class RecordsFull(Exception):
@@ -235,7 +236,7 @@ class RecordsFull(Exception):
 
 def _packed(a: Assignment) -> bytes:
     due, closing = _KEEP if a.due is None else a.due, _KEEP if a.closing is None else a.closing
-    return _ASSIGN.pack(key_of(a.connection), a.nic, a.epoch, a.offloaded, a.stage, a.moved, due, closing)
+    return _ASSIGN.pack(key_of(a.connection), a.nic, a.epoch, a.offloaded, a.stage, a.moved, due, closing, a.fins)
 
 
 class RecordKeeper(Protocol):

@@ -31,11 +31,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from host_agent.connection import Connection
-from host_agent.decision import Record, Stage
+from host_agent.decision import NO_FINS, Fins, Record, Stage
 from host_agent.hold import Hold
 from host_agent.policy import HOST, Plan
 from host_agent.records import Assignment, RecordKeeper
 from host_agent.verbs import Message, close
+
+_BOTH = Fins.PEER | Fins.PEER_ACKED | Fins.HOST | Fins.HOST_ACKED
+_ENDS = {
+    "CLOSE_WAIT": Fins.PEER | Fins.PEER_ACKED,
+    "FIN_WAIT2": Fins.HOST | Fins.HOST_ACKED,
+    "LAST_ACK": _BOTH,
+    "CLOSING": _BOTH,
+}
+"""The ends of stream that a NIC has seen to, by the state in which a connection comes to the host, whose frame path has
+not seen them. Where only the last acknowledgement is missing it counts as come: its socket may be gone with it before
+anybody knows, and no RST is to be sent any more (as by a NIC: steering.py, `ending`)."""
 
 
 @dataclass
@@ -260,7 +271,9 @@ class _Batch:
             assert here is not None
             at_nic = leg.offloaded if here == self._way.source else here != HOST
             nic = here if at_nic and here != self._way.source else leg.nic
-            wanted.append(Assignment(leg.connection, leg.epoch, nic, at_nic, stage, moved, due))
+            ends = _ENDS.get(leg.outcome.saved.get("state", ""), NO_FINS) if moved and here == HOST else NO_FINS
+            closing = True if ends == _BOTH else None
+            wanted.append(Assignment(leg.connection, leg.epoch, nic, at_nic, stage, moved, due, closing, ends))
         done = self._records.assign(wanted)
         if all(done):
             return legs

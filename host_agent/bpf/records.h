@@ -88,7 +88,8 @@ struct assignment { /* what a record becomes, if it is still of that epoch */
 	__u32 nic, epoch;
 	__u8 offloaded, stage, bump;
 	__u8 due, closing; /* CLEAR, SET or KEEP */
-	__u8 pad[3];
+	__u8 fins;         /* beside those that are known */
+	__u8 pad[2];
 };
 
 #define ASSIGNMENTS 64

@@ -115,6 +115,11 @@ static __always_inline void check_due(struct team *t, struct frame *f, struct re
 	}
 }
 
+static __always_inline bool ended(struct record *r)
+{
+	return (r->fins & (PEER_FIN_ACKED | HOST_FIN_ACKED)) == (PEER_FIN_ACKED | HOST_FIN_ACKED);
+}
+
 /* Follows the ends of both streams of a connection of the host's; both acknowledged, its TCP is done with it. */
 static __always_inline void note_fins(struct record *r, struct frame *f, bool from_peer)
 {
@@ -132,7 +137,7 @@ static __always_inline void note_fins(struct record *r, struct frame *f, bool fr
 	if (f->flags & ACK && r->fins & other &&
 	    (__s32)(f->ack - (from_peer ? r->host_fin : r->peer_fin)) >= 0)
 		r->fins |= other << 2;
-	if ((r->fins & (PEER_FIN_ACKED | HOST_FIN_ACKED)) == (PEER_FIN_ACKED | HOST_FIN_ACKED))
+	if (ended(r))
 		r->closing = 1;
 }
 
@@ -335,7 +340,8 @@ SEC("tc") int team_out(struct __sk_buff *skb)
 			tell(&f, r->nic, (struct told){.kind = CLOSED, .epoch = r->epoch, .by = BY_REUSE});
 			bpf_map_delete_elem(&records, &f.id);
 		} else if (r) {
-			if (r->offloaded || r->stage == SILENT) {
+			/* Both streams ended, an RST is only the kernel's answer to what came late: the socket is gone. */
+			if (r->offloaded || r->stage == SILENT || (f.flags & RST && ended(r))) {
 				add(&r->silenced, 1);
 				return TC_ACT_SHOT;
 			}
@@ -376,6 +382,7 @@ static __always_inline bool assigned(const struct assignment *a)
 		r->due = a->due;
 	if (a->closing != KEEP)
 		r->closing = a->closing;
+	r->fins |= a->fins;
 	if (a->bump) {
 		r->epoch++;
 		r->forwarded = 0;

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.kernel
 SECOND = 10**9
 NICS = st.integers(0, MAX_NICS - 1)
 HERE, THERE = Record(2, epoch=7), Record(5, epoch=7)  # frames come in by NIC 2
-KNOWN = replace(HERE, peer_mac=bytes.fromhex(PEER_MAC.replace(":", "")))
+KNOWN = replace(HERE, packets=3, peer_mac=bytes.fromhex(PEER_MAC.replace(":", "")))
 ON, CLOSING = {"offloaded": True}, {"closing": True}
 
 
@@ -49,15 +49,16 @@ KEPT = st.sampled_from([None, False, True])
     due=KEPT,
     closing=KEPT,
     before=st.tuples(st.booleans(), st.booleans()),
+    fins=st.builds(Fins, st.integers(0, 15)),
 )
-def test_assign_changes_in_place(path: FramePath, epoch: int, due, closing, before, **assigned) -> None:
-    """NIC, flag, stage and epoch, and the two flags that it is told to; what frames have counted stays, but for the
-    strays of the epoch."""
+def test_assign_changes_in_place(path: FramePath, epoch: int, due, closing, before, fins, **assigned) -> None:
+    """NIC, flag, stage and epoch, the two flags that it is told to, and more ends of stream; what frames have counted
+    stays, but for the strays of the epoch."""
     counted = Record(1, False, Stage.HELD, *before, epoch, b"\1\2\3\4\5\6", Fins(9), *range(10, 23))
     plain = PlainRecords()
     for records in (path.records, plain):
         records.put(V6, counted)
-        assert records.assign([Assignment(V6, epoch, due=due, closing=closing, **assigned)]) == [True]
+        assert records.assign([Assignment(V6, epoch, due=due, closing=closing, fins=fins, **assigned)]) == [True]
     moved = assigned.pop("moved")
     expected = replace(
         counted,
@@ -65,6 +66,7 @@ def test_assign_changes_in_place(path: FramePath, epoch: int, due, closing, befo
         epoch=(epoch + moved) % 2**32,
         due=before[0] if due is None else due,
         closing=before[1] if closing is None else closing,
+        fins=Fins(9) | fins,
         forwarded=0 if moved else 10,
     )
     assert path.records.get(V6) == plain.get(V6) == expected

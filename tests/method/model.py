@@ -147,7 +147,8 @@ class Method:
             return bool(live), ("closed",)
         if not e:
             return bool(live), ()
-        if e.offloaded or e.moving == "silent":
+        late = "R" in s.bits and e.agreed == {"peer", "host"}  # the kernel's, for what came behind the end
+        if e.offloaded or e.moving == "silent" or late:
             e.hushed += 1
             return False, ()
         e.went += s.length

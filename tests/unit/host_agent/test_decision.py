@@ -14,6 +14,7 @@ from host_agent.decision import (
     Action,
     Block,
     By,
+    Fins,
     Frame,
     Outward,
     Record,
@@ -321,6 +322,18 @@ def test_a_connection_is_done_when_both_fins_are_acknowledged(wrap: int) -> None
     assert closing_after(*calm) == [False] * 5 + [True]
     both = [("host", FIN | ACK, n(520), n(1000), 0), ("peer", FIN | ACK, n(1000), n(521), 0)]
     assert closing_after(*both, ("host", ACK, n(521), n(1001), 0)) == [False, False, True]
+
+
+def test_behind_both_ends_the_host_says_no_rst() -> None:
+    """Its socket has gone with the last acknowledgement; the kernel would answer a second one."""
+    both = Fins.PEER | Fins.HOST | Fins.PEER_ACKED | Fins.HOST_ACKED
+    for stage in (Stage.SETTLED, Stage.HELD):
+        done = Record(3, fins=both, closing=True, stage=stage)
+        assert out(done, RST) == Outward(False, replace(done, silenced=1))
+        assert out(done, ACK).sent
+    for missing in (Fins.PEER_ACKED, Fins.HOST_ACKED):
+        assert out(Record(3, fins=both & ~missing), RST).closed is By.HOST
+    assert out(Record(3, closing=True), RST).closed is By.HOST
 
 
 def test_half_closed_is_not_done_however_much_follows() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from host_agent import verbs
 from host_agent.connection import Connection
-from host_agent.decision import Record, Stage
+from host_agent.decision import NO_FINS, Fins, Record, Stage
 from host_agent.plain_records import PlainRecords
 from host_agent.policy import HOST, Plan
 from host_agent.records import Assignment
@@ -19,7 +19,7 @@ from host_agent.verbs import Message
 ONE = Connection("10.0.0.11", 40000, "10.0.0.1", 8080)
 OTHERS = tuple(ONE._replace(sport=port) for port in range(40001, 40006))
 MAC = bytes.fromhex("020000000101")
-SAVED = {"retransmits": 3, "bytes_in": 1000, "bytes_out": 2000}
+SAVED = {"retransmits": 3, "bytes_in": 1000, "bytes_out": 2000, "state": "ESTABLISHED"}
 
 
 def context_of(connection: Connection) -> bytes:
@@ -29,8 +29,8 @@ def context_of(connection: Connection) -> bytes:
 class Bench(PlainRecords):
     """Records, hold queue and engines in one, with a log of all they were told. refusing: engines that refuse to
     restore, or some connections by engine; dead: that die when asked to; saves, thaws: whether the old one gives its
-    connections, and takes them back, but for those in `odd`. disturb: what else happens, by the name of the step
-    that it comes before."""
+    connections, and takes them back, but for those in `odd`; state: in which they are. disturb: what else happens, by
+    the name of the step that it comes before."""
 
     def __init__(self, record: Record | None, others: Sequence[Connection] = (), **how: Any):
         super().__init__()
@@ -41,6 +41,7 @@ class Bench(PlainRecords):
         self.dead: Sequence[int] = how.pop("dead", ())
         self.saves, self.thaws = how.pop("saves", True), how.pop("thaws", True)
         self.odd: Sequence[Connection] = how.pop("odd", ())
+        self.state: str = how.pop("state", SAVED["state"])
         self.held = dict.fromkeys(self.names, 5)
         self.disturb: dict[str, Callable[[Bench], None]] = how.pop("disturb", {})
         assert not how
@@ -87,7 +88,7 @@ class Bench(PlainRecords):
         if verb == "save":
             able = [c for c in fields["connections"] if self.saves and c not in self.odd]
             assert all(r is None or r.stage is Stage.HELD for r in map(self.get, able))
-            saved = [SAVED | {"size": len(context_of(c))} for c in able]
+            saved = [SAVED | {"size": len(context_of(c)), "state": self.state} for c in able]
             contexts = verbs.memory(b"".join(map(context_of, able)))
             refused = self._refused(fields["connections"], able, "state FIN-WAIT-1")
             return Message("reply", {"saved": saved, "refused": refused}, [channels.pop(c) for c in able], contexts)
@@ -199,6 +200,30 @@ def test_an_upload_lets_the_host_speak_before_it_restores() -> None:
     bench = Bench(on(1))
     bench.run(plan(1, HOST))
     assert in_order(bench.log, "save 1", "HELD host", f"restore {HOST}")
+
+
+PEER, OURS = Fins.PEER | Fins.PEER_ACKED, Fins.HOST | Fins.HOST_ACKED
+ENDS = {
+    "ESTABLISHED": (NO_FINS, False),
+    "FIN_WAIT1": (NO_FINS, False),
+    "FIN_WAIT2": (OURS, False),
+    "CLOSE_WAIT": (PEER, False),
+    "LAST_ACK": (PEER | OURS, True),
+    "CLOSING": (PEER | OURS, True),
+}
+
+
+@pytest.mark.parametrize(("state", "fins", "closing"), [(state, *ends) for state, ends in ENDS.items()], ids=ENDS)
+def test_the_host_learns_which_streams_have_ended_at_a_nic(state: str, fins: Fins, closing: bool) -> None:
+    """Its frame path has not seen them, and once both have it is to let no RST out. A NIC has its own doors."""
+    bench = Bench(on(1), state=state)
+    bench.run(plan(1, HOST))
+    assert bench.record == replace(on(1), offloaded=False, epoch=8, fins=fins, closing=closing)
+    for stays in (Bench(on(1), state=state, refusing=[HOST]), Bench(on(1), state=state)):
+        bench = stays
+        bench.run(plan(1, HOST if bench.refusing else 2))
+        assert bench.record is not None
+        assert (bench.record.fins, bench.record.closing) == (NO_FINS, False)
 
 
 @pytest.mark.parametrize("resend", [False, True])

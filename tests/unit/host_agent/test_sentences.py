@@ -151,6 +151,8 @@ SENTENCES: dict[str, tuple[str, ...]] = {
     "Late segments are answered by the right stack, never with a stray RST": (
         f"{ENGINE}::test_a_late_segment_after_the_end",
         f"{STEERING}::test_once_both_streams_have_ended_no_rst_gets_out",
+        f"{DECISION}::test_behind_both_ends_the_host_says_no_rst",
+        "tests/unit/host_agent/test_reload.py::test_the_host_learns_which_streams_have_ended_at_a_nic",
         f"{DECISION}::test_late_segments_of_a_closed_connection_go_where_it_was",
     ),
     "A new connection that re-uses an old identifier works": (
