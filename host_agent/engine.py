@@ -28,6 +28,7 @@ from host_agent.holding import Holding
 from host_agent.limits import FEATURES, Limits, Refused
 from host_agent.listener import Listener, Service
 from host_agent.loop import EDGE, Loop, Precedence
+from host_agent.restoring import Restoring
 from host_agent.steering import CAPACITY, HostSteering, NicSteering, Steering
 from host_agent.verbs import VERSION, Link, Message, PeerGone
 
@@ -236,9 +237,9 @@ class Engine:
         if message.bare:  # all that lives here goes on, and what was to come stays where it is
             self._reply(fields, error="no descriptor is free", reason="kernel")
             return
-        how = {"resend": bool(fields["resend"]), "probe": bool(fields["probe"])}
+        how = Restoring(bool(fields["resend"]), bool(fields["probe"]), bool(fields.get("wait")))
         packed = _contexts(message)
-        answers = self._holding.restore(list(zip(packed, channels, strict=True)), **how)
+        answers = self._holding.restore(list(zip(packed, channels, strict=True)), how)
         message.channels = ()
         verbs.close([channel for channel, answer in zip(channels, answers, strict=True) if answer is not None])
         self._refuse(fields, answers)

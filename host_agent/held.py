@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from host_agent.connection import Connection
+from host_agent.context import NAMES, Context
 from host_agent.relay import Relay
+from host_agent.repair import Reading
 from host_agent.tcp_info import Settings
 
 
@@ -22,7 +24,7 @@ class Held:
     to the application, since a save. last_state: of the TCP, while it was not CLOSED. ending: the steering was told
     that both streams have ended. first: sequence number of the first byte that the relay got, if known. asked: when its
     upload was asked for, memory being short (seconds). settings: of the TCP socket, if it was restored here.
-    fills: a sink has not taken all bytes at once."""
+    fills: a sink has not taken all bytes at once. waits: carries no bytes before it is released, and `asks` then."""
 
     connection: Connection
     tcp: socket.socket
@@ -37,6 +39,20 @@ class Held:
     requested: bool = field(default=False, repr=False)
     settings: Settings | None = None
     fills: bool = False
+    waits: bool = False
+    asks: bool = False
+
+    def told(self, reading: Reading, context: Context) -> dict[str, Any]:
+        """What the reply to a save says of it."""
+        w, seq = context.window, {"snd_una": context.snd_una, "snd_nxt": context.snd_nxt, "rcv_nxt": context.rcv_nxt}
+        return {
+            "retransmits": reading.told.retransmits,
+            "bytes_in": self.relay.inward.total,
+            "bytes_out": self.relay.outward.total,
+            "state": NAMES[context.state],
+            "lost_state": reading.lost,
+            "seq": {**seq, "snd_wnd": w.snd_wnd, "rcv_wnd": w.rcv_wnd},
+        }
 
 
 @dataclass(eq=False)

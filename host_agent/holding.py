@@ -24,14 +24,15 @@ from typing import Any
 
 from host_agent import kernel, repair, segment
 from host_agent.connection import Connection
-from host_agent.context import NAMES, BadContext, Context
+from host_agent.context import BadContext, Context
 from host_agent.held import Ended, Held, Saved
 from host_agent.limits import Limits, Refused
 from host_agent.listener import reset
 from host_agent.loop import EDGE, Loop
 from host_agent.relay import Pipes, Relay, StreamBroken, stream_of
+from host_agent.restoring import Restoring
 from host_agent.steering import Steering
-from host_agent.tcp_info import CLOSED, FIN_WAIT2, LAST_ACK, Settings, info, state
+from host_agent.tcp_info import CLOSED, FIN_WAIT2, LAST_ACK, Settings, all_sent, info, state
 from host_agent.upkeep import Upkeep
 
 TIME_WAIT = 60.0  # seconds; include/net/tcp.h, TCP_TIMEWAIT_LEN
@@ -80,8 +81,9 @@ class Holding:
 
     # -- bytes -------------------------------------------------------------------------------------------------------
 
-    def take(self, connection: Connection, tcp: socket.socket, channel: socket.socket) -> Held:
-        """A connection with its application's channel, neither of which blocks; both belong to us from now on."""
+    def take(self, connection: Connection, tcp: socket.socket, channel: socket.socket, *, waits: bool = False) -> Held:
+        """A connection with its application's channel, neither of which blocks; both belong to us from now on. waits:
+        until it is released."""
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         before = self._connections.get(connection)
         if before is not None:  # it is away, or has ended, and nobody has said so yet: its name is another's now
@@ -89,7 +91,9 @@ class Holding:
         held = Held(connection, tcp, channel, Relay(tcp, channel, self._pipes))
         self._closing.pop(connection, None)  # an old one of that name
         self._connections[connection] = held
-        self._watch(held)
+        held.waits = waits
+        if not waits:
+            self._watch(held)
         return held
 
     def _watch(self, held: Held) -> None:
@@ -106,6 +110,9 @@ class Holding:
 
     def _unwatch(self, held: Held) -> None:
         self._busy.pop(held.connection, None)
+        if held.waits:
+            held.waits = held.asks = False
+            return
         self._loop.unwatch(held.tcp.fileno())
         self._loop.unwatch(held.channel.fileno())
 
@@ -141,7 +148,7 @@ class Holding:
         except StreamBroken as broken:
             self._end(held, str(broken))
             return
-        if not held.fills and (held.relay.outward.held or held.relay.inward.held):
+        if not (held.fills or held.waits) and (held.relay.outward.held or held.relay.inward.held):
             self._fills(held)
         if held.relay.done and not held.ending:
             held.ending = True
@@ -250,17 +257,7 @@ class Holding:
             self._unwatch(held)
             held.frozen = outward.take_held(), inward.take_held()
         context = reading.context.with_relayed(*held.frozen, app_ended=outward.done, peer_ended=inward.done)
-        snd_una, rcv_nxt, w = context.snd_una, context.rcv_nxt, context.window
-        seq = {"snd_una": snd_una, "snd_nxt": context.snd_nxt, "rcv_nxt": rcv_nxt}
-        facts = {
-            "retransmits": reading.told.retransmits,
-            "bytes_in": inward.total,
-            "bytes_out": outward.total,
-            "state": NAMES[context.state],
-            "lost_state": reading.lost,
-            "seq": {**seq, "snd_wnd": w.snd_wnd, "rcv_wnd": w.rcv_wnd},
-        }
-        return Saved(held.connection, facts, context.pack(), held.channel.fileno())
+        return Saved(held.connection, held.told(reading, context), context.pack(), held.channel.fileno())
 
     def _join(self, some: Sequence[Held]) -> None:
         for held in some:
@@ -269,9 +266,26 @@ class Holding:
         self._steering.joined([held.connection for held in some])
 
     def joined(self, connections: Iterable[Connection]) -> None:
-        """From now on their frames may come by the wire."""
-        here = ((one, self._connections.get(one)) for one in connections)
-        self._steering.joined([one for one, held in here if held is not None and held.frozen is None])
+        """From now on their frames may come by the wire, and those that waited for that carry bytes."""
+        here = [held for one in connections if (held := self._connections.get(one)) and held.frozen is None]
+        self._steering.joined([held.connection for held in here])
+        for held in here:
+            if held.waits:
+                self._begin(held)
+
+    def _begin(self, held: Held) -> None:
+        """What the application has for the peer comes first: its acknowledgement tells what a probe would ask for."""
+        outward, inward = held.relay.outward, held.relay.inward
+        if not self.fault:
+            self._pump(held, partial(outward.pump, ending=False))  # before it is watched, or that would tell of them
+        if held.waits:  # it has not ended
+            held.waits = False
+            self._watch(held)
+            if outward.held or inward.held:
+                self._fills(held)
+            if held.asks and not (outward.total and all_sent(held.tcp)):
+                repair.probe(held.tcp)
+            held.asks = False
 
     def thaw(self, connection: Connection) -> None:
         """A frozen connection goes on. Raises Refused."""
@@ -301,11 +315,11 @@ class Holding:
         repair.discard(held.tcp)
         held.channel.close()
 
-    def restore(self, some: Sequence[tuple[bytes, int]], *, resend: bool, probe: bool) -> list[Refused | None]:
+    def restore(self, some: Sequence[tuple[bytes, int]], how: Restoring) -> list[Refused | None]:
         """some: packed contexts, and their channels. None for each that lives here now, and has its channel; a refused
         one's is still the caller's, and nothing was sent of it."""
         if self.limits.memory and len(some) > 1:  # what is left of it, each but the last must have come to tell
-            return [self.restore([one], resend=resend, probe=probe)[0] for one in some]
+            return [self.restore([one], how)[0] for one in some]
         answers: list[Refused | None] = []
         coming: dict[Connection, Context] = {}
         for packed, _ in some:
@@ -320,12 +334,12 @@ class Holding:
         except kernel.KernelError as error:
             self._steering.left(list(coming))
             if len(some) > 1:  # there may be room for some of them
-                return [self.restore([one], resend=resend, probe=probe)[0] for one in some]
+                return [self.restore([one], how)[0] for one in some]
             return [answers[0] or Refused("kernel", str(error))]
         ready = iter(coming.values())
         for n, (_, channel) in enumerate(some):
             if answers[n] is None:
-                answers[n] = self._resume(next(ready), channel, resend=resend, probe=probe)
+                answers[n] = self._resume(next(ready), channel, how)
         return answers
 
     def _admitted(self, packed: bytes, coming: Mapping[Connection, Context]) -> Context:
@@ -345,18 +359,19 @@ class Holding:
         self._make_way(connection)
         return context
 
-    def _resume(self, context: Context, channel: int, *, resend: bool, probe: bool) -> Refused | None:
+    def _resume(self, context: Context, channel: int, how: Restoring) -> Refused | None:
         connection = context.connection
         if (end := stream_of(channel)) is None:
             self._steering.left([connection])
             return Refused("context", "its channel is no socket")
         try:
-            tcp = self._resumed(context, resend=resend, probe=probe)
+            tcp = how.resumed(context)
         except repair.CannotRestore as error:
             end.detach()
             self._steering.left([connection])
             return Refused("kernel", str(error))
-        held = self.take(connection, tcp, end)
+        held = self.take(connection, tcp, end, waits=how.wait)
+        held.asks = how.wait and how.probe
         held.settings = Settings(context.mss, context.buffer_locks, context.congestion, context.options)
         held.next_hop = context.next_hop
         held.first = context.rcv_nxt - context.state.fin_in - len(context.received)
@@ -365,20 +380,6 @@ class Holding:
         if held.relay.done:  # nobody else would tell the steering before the last segment comes
             self._pump(held)
         return None
-
-    def _resumed(self, context: Context, *, resend: bool, probe: bool) -> socket.socket:
-        """Raises CannotRestore; no socket is left then."""
-        for attempt in (context.resent(), context) if resend else (context,):
-            tcp = repair.restore(attempt)
-            try:
-                repair.resume(tcp, attempt, probe=probe)
-            except repair.CannotRestore:
-                repair.silence(tcp)
-                raise
-            if attempt is context or repair.sent_again(tcp, context):
-                break
-            repair.silence(tcp)
-        return tcp
 
     def invalidate(self, connection: Connection) -> None:
         """Its context is lost on purpose. The network hears nothing of it; the application does."""

@@ -194,6 +194,8 @@ class _Batch:
                 break
             # They stay ours until all is over: should the target die with them, the next one gets them too.
             what = {"resend": way.resend, "probe": way.resend, "places": [leg.place for leg in rest]}
+            # What the peers answer before the release must be held; but a lone one loses no time.
+            what["wait"] = place != HOST and len(rest) > 1
             given = Message("restore", what, [leg.channel for leg in rest], self._contexts)
             answer = yield from self._ask(place, given)
             rest = self._home(rest, place, answer, homed)

@@ -338,6 +338,11 @@ def resume(s: socket.socket, c: Context, *, probe: bool) -> None:
     limit_unsent(s)
 
 
+def probe(s: socket.socket) -> None:
+    """Asks the peer for its window, as who leaves repair may do (net/ipv4/tcp.c, tcp_send_window_probe)."""
+    s.setsockopt(_TCP, TCP_REPAIR, REPAIR_OFF)
+
+
 def _send(s: socket.socket, data: bytes) -> None:
     rest = memoryview(data)
     while rest:

@@ -128,6 +128,11 @@ def info(s: socket.socket, told: bytes = b"") -> Info:
     return Info._make(_INFO.unpack(told or raw(s)))
 
 
+def all_sent(s: socket.socket) -> bool:
+    """Whether TCP has sent all bytes that it has."""
+    return progress(raw(s)).unsent == 0
+
+
 def path(s: socket.socket) -> tuple[int, int]:
     """The timeout, in microseconds, and the MTU of the path."""
     rto, mtu = _PATH.unpack(s.getsockopt(_TCP, TCP_INFO, _PATH.size))

@@ -51,6 +51,43 @@ def test_a_window_that_is_shut(world: World, family: int, whose: str) -> None:
 
 
 @FAMILIES
+@pytest.mark.parametrize("resend", [False, True])
+@pytest.mark.parametrize("said", [0, 100])
+def test_one_that_waits_says_nothing_before_its_release(world: World, family: int, resend: bool, said: int) -> None:
+    """Then what the application has goes out; a probe goes instead, if there is none and one is wanted."""
+    connection = world.connect(family)
+    both_send(world, 50_000)
+    world.settle()
+    before, world.pass_out = world.peer_end.got_bytes, False
+    saved = world.save("host")
+    assert world.restore("nic0", saved, resend=resend, wait=True) is None
+    world.engines["host"].discard([connection])
+    world.owner = "nic0"
+    world.app_end.to_send = said
+    world.settle()
+    assert world.waiting_out == []
+    world.engines["nic0"].joined([connection])
+    world.deliver()
+    assert len(world.waiting_out) == (1 if said or resend else 0)
+    world.pass_out = True
+    world.settle()
+    assert world.peer_end.got_bytes == before + said
+    finish(world)
+
+
+@FAMILIES
+def test_one_that_waits_can_leave_again(world: World, family: int) -> None:
+    connection = world.connect(family)
+    both_send(world, 50_000)
+    world.settle()
+    for old, new in (("host", "nic0"), ("nic0", "host")):
+        assert world.restore(new, world.save(old), resend=True, wait=new == "nic0") is None
+        world.engines[old].discard([connection])
+        world.owner = new
+    finish(world)
+
+
+@FAMILIES
 def test_a_window_that_opens_during_the_move_and_is_lost(world: World, family: int) -> None:
     """The peer's window update never arrives: probes find out, from the new place."""
     world.connect(family, peer_options=small_window)

@@ -27,6 +27,7 @@ from host_agent.held import Saved
 from host_agent.holding import Holding
 from host_agent.limits import Limits, Refused
 from host_agent.repair import CannotMove
+from host_agent.restoring import Restoring
 from host_agent.steering import Seen
 
 CLONE_NEWNET = 0x40000000
@@ -361,11 +362,11 @@ class World:
             raise saved
         return saved
 
-    def restore(self, place: str, saved: Saved, *, resend: bool = False) -> Refused | None:
+    def restore(self, place: str, saved: Saved, *, resend: bool = False, wait: bool = False) -> Refused | None:
         """As with a duplicate of the channel that came in a message."""
         channel = os.dup(saved.channel)
         with self.spaces[place].inside():
-            (refused,) = self.engines[place].restore([(saved.context, channel)], resend=resend, probe=resend)
+            (refused,) = self.engines[place].restore([(saved.context, channel)], Restoring(resend, resend, wait))
         if refused:
             os.close(channel)
         return refused

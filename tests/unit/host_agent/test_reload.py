@@ -233,7 +233,7 @@ def test_what_the_engines_are_asked(resend: bool) -> None:
     save, restore, release, discard = (ask.message for ask in bench.asked)
     assert save.fields == {"connections": [ONE], "next_hops": [MAC.hex()]}
     size = len(context_of(ONE))
-    assert restore.fields == {"resend": resend, "probe": resend, "places": [(0, size)]}
+    assert restore.fields == {"resend": resend, "probe": resend, "wait": False, "places": [(0, size)]}
     assert release.fields == discard.fields == {"connections": [ONE]}
     assert [ask.reply for ask in bench.asked] == [True, True, False, False]
 
@@ -403,6 +403,14 @@ def test_a_batch_is_one_message_of_each_kind() -> None:
     assert [outcome.context_bytes for outcome in outcomes] == [len(context_of(name)) for name in bench.names]
     assert {bench.get(name) for name in bench.names} == {replace(on(1), nic=2, epoch=8)}
     assert bench.told["release 2"] == bench.told["discard 1"] == list(bench.names)
+
+
+def test_those_of_a_batch_wait_for_their_release_but_not_at_the_host() -> None:
+    """Nobody tells the host's engine of a release."""
+    for target, waits in ((2, True), (HOST, False)):
+        bench = Bench(on(1), OTHERS)
+        bench.run_all(plan(1, target))
+        assert [ask.message.fields["wait"] for ask in bench.asked if ask.message.verb == "restore"] == [waits]
 
 
 def test_each_of_a_batch_has_its_own_fate() -> None:
