@@ -41,15 +41,26 @@ def render(tmp_path: Path, require: Callable[..., None]) -> Callable[..., tuple[
 
 
 @pytest.fixture
-def overlaps(tmp_path: Path, render: Callable[..., tuple[str, str]]) -> Callable[[Path, int], str]:
-    """overlaps(file, width) → words of its drawings that touch one another or leave it, or `none`."""
+def alone(tmp_path: Path, render: Callable[..., tuple[str, str]]) -> Callable[[Path], str]:
+    """alone(file) → the document as Chromium has it: a page that needs nothing else, and is whole at any width."""
 
-    def act(file: Path, width: int) -> str:
+    def overlaps(file: Path, width: int) -> str:
         plain = re.sub(r"<meta http-equiv=[^>]*>", "", file.read_text()).replace("</body>", OVERLAPS + "</body>")
         measured = tmp_path / "measured.html"
         measured.write_text(plain)
         seen = re.search(r'data-overlaps="([^"]*)"', render(measured, width)[0])
         assert seen is not None
         return seen.group(1)
+
+    def act(file: Path) -> str:
+        text = file.read_text()
+        assert "<script" not in text
+        assert not re.findall(r'(?:src|href)="(?!data:|#)|url\(|@import', text), "it loads something"
+        assert len(text) < 400_000
+        shown, complaints = render(file)
+        assert complaints == ""
+        for width in (1400, 800):
+            assert overlaps(file, width) == "none", f"at {width} pixels"
+        return shown
 
     return act

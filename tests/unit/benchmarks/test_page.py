@@ -81,20 +81,10 @@ def documents() -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("tiny", [True, False])
-def test_the_page_in_chromium(
-    tmp_path: Path,
-    render: Callable[..., tuple[str, str]],
-    overlaps: Callable[[Path, int], str],
-    tiny: bool,
-) -> None:
+def test_the_page_in_chromium(tmp_path: Path, alone: Callable[[Path], str], tiny: bool) -> None:
     folder = written(tmp_path / "bench-1", tiny)
     assert bench.main(["--page", str(folder)]) == 0
-    text = (folder / "bench.html").read_text()
-    assert "<script" not in text
-    assert not re.findall(r'(?:src|href)="(?!data:|#)|url\(|@import', text), "it loads something"
-    assert len(text) < 400_000
-    shown, complaints = render(folder / "bench.html")
-    assert complaints == ""
+    shown = alone(folder / "bench.html")
     for name in bench.NAMES:
         section = shown.partition(f'<section id="{name}">')[2].partition("</section>")[0]
         assert "<svg" in section
@@ -103,8 +93,6 @@ def test_the_page_in_chromium(
     assert "a &amp; b" in shown
     assert ("proves nothing" in shown) is tiny
     assert "5 of 13 targets are met" in shown
-    for width in (1400, 800):
-        assert overlaps(folder / "bench.html", width) == "none", f"at {width} pixels"
 
 
 def test_every_benchmark_has_its_table_its_targets_and_its_conditions(tmp_path: Path) -> None:

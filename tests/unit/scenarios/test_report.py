@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -87,15 +86,10 @@ def archived(folder: Path, count: int, **more: int) -> Path:
 
 
 @pytest.mark.parametrize(("count", "nics", "steps"), [(2, 2, 1), (9, 4, 3), (1000, 16, 30)])
-def test_the_page_in_chromium(tmp_path, render, overlaps, count, nics, steps):
+def test_the_page_in_chromium(tmp_path, alone, count, nics, steps):
     run = archived(tmp_path / "run", count, nics=nics, steps=steps)
     assert archive.rebuild(run).result["verdict"] == "pass"
-    page = (run / "report.html").read_text()
-    assert "<script" not in page
-    assert not re.findall(r'(?:src|href)="(?!data:)|url\(|@import', page), "it loads something"
-    assert len(page) < 400_000
-    shown, complaints = render(run / "report.html")
-    assert complaints == ""
+    shown = alone(run / "report.html")
     for words in (
         "✓ passed",
         "A &lt;b&gt;bold&lt;/b&gt; &amp; risky run.",
@@ -110,8 +104,6 @@ def test_the_page_in_chromium(tmp_path, render, overlaps, count, nics, steps):
     assert 'class="area c1"' in shown
     assert 'class="area c1 pale"' in shown, "records of connections that are not offloaded"
     assert ('class="area c0"' in shown) is (nics > 7), "NICs without a colour of their own go together"
-    for width in (1400, 800):
-        assert overlaps(run / "report.html", width) == "none", f"at {width} pixels"
 
 
 def test_a_run_that_never_came_up_has_a_page_too(tmp_path):
