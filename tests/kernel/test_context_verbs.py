@@ -19,7 +19,8 @@ from host_agent.held import Saved
 from host_agent.limits import Limits
 from host_agent.verbs import VERSION, Link, Message, PeerGone
 from tests.kernel.moves import both_send, finish
-from tests.kernel.world import MAC, StepLoop, World
+from tests.kernel.world import MAC, World
+from tests.turned import TurnedLoop
 
 pytestmark = pytest.mark.kernel
 
@@ -70,7 +71,7 @@ class Conversation:
 
 @pytest.fixture
 def talk(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Conversation]:
-    monkeypatch.setattr(host_agent.engine, "Loop", StepLoop)
+    monkeypatch.setattr(host_agent.engine, "Loop", TurnedLoop)
     monkeypatch.setattr(host_agent.engine, "emit", lambda *a, **k: None)
     with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as control:
         path = Path(directory) / "nic0.sock"
@@ -78,7 +79,7 @@ def talk(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Conversation
         control.listen(1)
         features = frozenset({"ipv4", "timestamps", "sack"})
         yield Conversation(world, Engine("nic0", control, world.doors["nic0"], Limits(2, features)), path)  # type: ignore
-    world.loops["nic0"] = StepLoop()
+    world.loops["nic0"] = TurnedLoop()
 
 
 def offload(talk: Conversation, world: World) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from host_agent import link_loss
 from host_agent.link_loss import LinkLoss
-from tests.kernel.world import StepLoop
+from tests.turned import TurnedLoop
 from topologies import capabilities
 
 pytestmark = [
@@ -25,7 +25,7 @@ pytestmark = [
 class Wires:
     def __init__(self) -> None:
         self.lost: list[int] = []
-        self.loop = StepLoop()
+        self.loop = TurnedLoop()
         self._loss = LinkLoss(self.loop, self.lost.append)
         namespace = os.stat("/proc/self/ns/net").st_ino
         for nic in range(2):

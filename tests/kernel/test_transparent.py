@@ -13,7 +13,8 @@ import pytest
 
 from host_agent.connection import Connection
 from host_agent.listener import Listener, Service
-from tests.kernel.world import Namespace, StepLoop
+from tests.kernel.world import Namespace
+from tests.turned import TurnedLoop
 from topologies import settings
 
 pytestmark = pytest.mark.kernel
@@ -64,7 +65,7 @@ class Bench:
         self.application = socket.create_server((self.here, 8080), family=family)
         self.application.settimeout(5)
         self.accepted: list[tuple[Connection, socket.socket, socket.socket]] = []
-        self.loop = StepLoop()
+        self.loop = TurnedLoop()
         Listener("host", Service.parse(f"web:80={where}"), [self.team], self.loop, self._take)
 
     def _take(self, connection: Connection, tcp: socket.socket, channel: socket.socket, _service: str) -> None:

@@ -13,7 +13,6 @@ import fcntl
 import hashlib
 import os
 import random
-import select
 import socket
 import struct
 import subprocess
@@ -29,6 +28,7 @@ from host_agent.limits import Limits, Refused
 from host_agent.repair import CannotMove
 from host_agent.restoring import Restoring
 from host_agent.steering import Seen
+from tests.turned import TurnedLoop
 
 CLONE_NEWNET = 0x40000000
 MAC = bytes.fromhex("020000000101")
@@ -119,36 +119,6 @@ class Doors:
         return None
 
 
-class StepLoop:
-    """loop.Loop, turned by hand."""
-
-    def __init__(self) -> None:
-        self.epoll = select.epoll()
-        self._handlers: dict[int, Callable[[int], None]] = {}
-        self.timers: list[tuple[float, Callable[[], None]]] = []
-
-    def watch(
-        self, fd: int, handler: Callable[[int], None], mask: int = select.EPOLLIN, *, urgent: bool = False
-    ) -> None:
-        self.epoll.register(fd, mask)
-        self._handlers[fd] = handler
-
-    def widen(self, fd: int, mask: int) -> None:
-        self.epoll.modify(fd, mask)
-
-    def unwatch(self, fd: int) -> None:
-        self.epoll.unregister(fd)
-        del self._handlers[fd]
-
-    def after(self, seconds: float, act: Callable[[], None]) -> None:
-        self.timers.append((seconds, act))
-
-    def turn(self) -> None:
-        for fd, mask in self.epoll.poll(0):
-            if fd in self._handlers:
-                self._handlers[fd](mask)
-
-
 class End:
     """One end's application: what it has to send, from a seed, and what it received, as hashes."""
 
@@ -194,12 +164,12 @@ class World:
         theirs = [f"{ADDRESSES[socket.AF_INET][1]}/32", f"{ADDRESSES[socket.AF_INET6][1]}/128"]
         self.spaces = {name: Namespace(name, team) for name in PLACES}
         self.peer_space = Namespace("peer", theirs)
-        self.loops: dict[str, StepLoop] = {}
+        self.loops: dict[str, TurnedLoop] = {}
         self.reset_state()
 
     def reset_state(self) -> None:
         self.doors = {name: Doors() for name in PLACES}
-        self.loops = {name: StepLoop() for name in PLACES}
+        self.loops = {name: TurnedLoop() for name in PLACES}
         self.events: list[tuple[str, str, dict[str, Any]]] = []
         self.engines = {name: self._holding(name, Limits()) for name in PLACES}
         self.owner, self.connected = "host", False

@@ -1,6 +1,5 @@
 """Conversations that end, with engines that are dead, alive, silent or not to be believed, over real sockets."""
 
-import select
 import socket
 import subprocess
 import sys
@@ -16,43 +15,11 @@ from host_agent.connection import Connection
 from host_agent.engines import Engines
 from host_agent.peer import LIMIT, EnginePeer
 from host_agent.verbs import VERSION, Link, Message, PeerGone
+from tests.turned import TurnedLoop
 from tests.unit.host_agent.descriptors import room_for
 
 ONE, TWO = (Connection("10.0.0.11", port, "10.0.0.1", 8080) for port in (1, 2))
 BROKEN_OFF = {"error": "the engine is gone", "reason": "fault"}
-
-
-class Hand:
-    """A loop that is turned by hand."""
-
-    def __init__(self) -> None:
-        self.epoll, self._handlers = select.epoll(), dict[int, Callable[[int], None]]()
-        self.timers: list[tuple[float, Callable[[], None]]] = []
-
-    def watch(self, fd: int, handler: Callable[[int], None], mask: int, *, urgent: bool) -> None:
-        self.epoll.register(fd, mask)
-        self._handlers[fd] = handler
-
-    def unwatch(self, fd: int) -> None:
-        self.epoll.unregister(fd)
-        del self._handlers[fd]
-
-    def after(self, seconds: float, act: Callable[[], None]) -> None:
-        self.timers.append((seconds, act))
-
-    def turn(self) -> None:
-        for _ in range(3):
-            for fd, mask in self.epoll.poll(0):
-                if fd in self._handlers:
-                    self._handlers[fd](mask)
-
-    def due(self, seconds: float) -> None:
-        """What waits for so long is due."""
-        due = [one for one in self.timers if one[0] == seconds]
-        self.timers = [one for one in self.timers if one[0] != seconds]
-        for _, act in due:
-            act()
-        self.turn()
 
 
 class Engine:
@@ -99,7 +66,7 @@ class Case:
     """An agent, as far as engines know one, with two of them; log: what it heard."""
 
     def __init__(self, folder: Path) -> None:
-        self.loop, self.log, self.heard = Hand(), list[Any](), list[Message]()
+        self.loop, self.log, self.heard = TurnedLoop(), list[Any](), list[Message]()
         self.nics = [Engine(folder / f"nic{n}") for n in range(2)]
         parts: Any = (self.loop, {n: str(one.path) for n, one in enumerate(self.nics)}, self)
         self.engines = Engines(*parts)
@@ -110,7 +77,12 @@ class Case:
         self.turn()
 
     def turn(self) -> None:
-        self.loop.turn()
+        for _ in range(3):
+            self.loop.turn()
+
+    def due(self, seconds: float) -> None:
+        self.loop.due(seconds)
+        self.turn()
 
     def ask(self, verb: str, place: int = 0) -> Message:
         """What the engine was asked."""
@@ -160,9 +132,9 @@ def test_a_dead_engine_is_gone_with_all_it_held_and_looked_for(case: Case) -> No
     assert case.log == [(0, "gone", "closed"), (0, "lost")]
     assert [one.fields for one in case.heard] == [BROKEN_OFF] * 3
     for _ in range(3):
-        case.loop.due(engines.RECONNECT)
+        case.due(engines.RECONNECT)
     case.nics[0].listens()
-    case.loop.due(engines.RECONNECT)
+    case.due(engines.RECONNECT)
     case.nics[0].accept()
     case.nics[0].holds()
     case.turn()
@@ -219,14 +191,14 @@ def test_one_that_lives_but_never_says_what_it_holds_is_gone_in_the_end(
     for _ in range(5):
         case.nics[0].link.close()
         case.turn()
-        case.loop.due(engines.AGAIN)
+        case.due(engines.AGAIN)
         case.nics[0].accept()
     assert case.log == []
     later = engines.time.monotonic() + LIMIT + 1
     monkeypatch.setattr(engines.time, "monotonic", lambda: later)
     case.nics[0].link.close()
     case.turn()
-    case.loop.due(engines.AGAIN)
+    case.due(engines.AGAIN)
     assert case.words() == [(0, "gone"), (0, "lost")]
     assert [one.fields for one in case.heard] == [BROKEN_OFF, {"refused": []}]
 
@@ -237,7 +209,7 @@ def test_one_that_dies_while_it_is_met_again_is_dead(case: Case) -> None:
     case.turn()
     case.nics[0].die()
     case.turn()
-    case.loop.due(engines.AGAIN)
+    case.due(engines.AGAIN)
     assert case.words() == [(0, "gone"), (0, "lost")]
     assert [one.fields for one in case.heard] == [BROKEN_OFF]
 
@@ -250,7 +222,7 @@ def later(case: Case, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None
     def pass_(seconds: float) -> None:
         passed[0] += seconds
         monkeypatch.setattr(engines.time, "monotonic", lambda: began + passed[0])
-        case.loop.due(engines.LOOK_EVERY)
+        case.due(engines.LOOK_EVERY)
 
     return pass_
 
@@ -274,9 +246,9 @@ def test_one_that_does_not_answer_is_gone(case: Case, later: Callable[[float], N
     later(1)
     assert case.log == [(0, "gone", "it does not answer"), (0, "lost")]
     assert [one.fields for one in case.heard] == [{"refused": []}]
-    case.loop.due(engines.RECONNECT)  # and what waits there for it to wake up may be full
-    case.loop.due(engines.RECONNECT)
-    case.loop.due(engines.RECONNECT)
+    case.due(engines.RECONNECT)  # and what waits there for it to wake up may be full
+    case.due(engines.RECONNECT)
+    case.due(engines.RECONNECT)
     assert len(case.log) == 2
 
 
@@ -320,7 +292,7 @@ def test_a_reply_that_cannot_be_ends_that_engine_and_no_other(case: Case, verb: 
     case.nics[1].link.send(Message("link", {"up": False}))
     case.turn()
     assert case.log[2:] == [(1, "link")]
-    case.loop.due(engines.RECONNECT)
+    case.due(engines.RECONNECT)
     case.nics[0].accept()
     case.nics[0].holds(live=ONE)
     case.turn()
@@ -374,8 +346,8 @@ def test_an_agent_without_a_free_descriptor_looks_again_later(case: Case) -> Non
     case.turn()
     case.nics[0].listens()
     with room_for(0):
-        case.loop.due(engines.RECONNECT)
-    case.loop.due(engines.RECONNECT)
+        case.due(engines.RECONNECT)
+    case.due(engines.RECONNECT)
     case.nics[0].accept()
     case.nics[0].holds()
     case.turn()
@@ -390,5 +362,5 @@ def test_one_that_ends_each_conversation_is_met_again_only_now_and_then(case: Ca
     case.nics[0].link.close()
     case.turn()
     assert 0 not in case.engines.peers
-    case.loop.due(engines.AGAIN)
+    case.due(engines.AGAIN)
     assert 0 in case.engines.peers
