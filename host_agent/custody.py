@@ -127,8 +127,9 @@ class Custody:
         return policy.on_link_down(nic, active, records, self._config.on_fault, self._chooser, load)
 
     def _load(self) -> dict[int, int]:
-        """Offloaded connections by NIC, as far as a choice depends on it. Counting all records takes long, and with no
-        NIC left every connection asks again and again."""
+        """Offloaded connections by NIC, as far as a choice depends on it. A pass of its own: the first connection is
+        placed before the last record is read, and counting takes a seventh of the time of reading. But with no NIC left
+        every connection asks again and again."""
         if len(self._team.active) < 2 or self._config.choice is not Choice.LEAST_LOADED:
             return {}
         counted = sum(self._records.tally(), Counter[tuple[int, bool]]())
