@@ -50,22 +50,33 @@ def main(words: Sequence[str] | None = None) -> int:
         return CANNOT
     out = arguments.out or Path("results") / f"bench-{datetime.now(UTC).strftime('%Y-%m-%dT%H-%M-%SZ')}"
     out.mkdir(parents=True, exist_ok=True)
+    try:
+        status = _measure(arguments.names or NAMES, arguments.tiny, out)
+    except KeyboardInterrupt:
+        _conclude(out)  # with what was finished
+        raise
+    return _conclude(out) or status
+
+
+def _measure(names: Sequence[str], tiny: bool, out: Path) -> int:
     status, at = MEASURED, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    for name in arguments.names or NAMES:
+    for name in names:
         try:
-            report: Report = importlib.import_module(f"benchmarks.{name}").measure(arguments.tiny)
+            report: Report = importlib.import_module(f"benchmarks.{name}").measure(tiny)
         except CannotMeasure as reason:
             print(f"{name}: not measured: {reason}", file=sys.stderr)
             status = BROKE_OFF
             continue
-        report.conditions |= {"tiny": arguments.tiny, "kernel": platform.release(), "cpus": os.cpu_count(), "at": at}
+        report.conditions |= {"tiny": tiny, "kernel": platform.release(), "cpus": os.cpu_count(), "at": at}
         (out / f"{name}.json").write_text(json.dumps(report.document(), indent=1, ensure_ascii=False) + "\n")
         print(f"{report.text()}\n", flush=True)
+    return status
+
+
+def _conclude(out: Path) -> int:
     print(f"figures: {out} (load: runnable processes, mean of a minute; {os.cpu_count()} CPUs)")
     give_to_caller(out)
-    if any((out / f"{name}.json").exists() for name in NAMES):
-        status = _page(out) or status
-    return status
+    return _page(out) if any((out / f"{name}.json").exists() for name in NAMES) else MEASURED
 
 
 def _page(folder: Path) -> int:

@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import OURS, CannotMeasure, Figure, Report, Sample, Series, Target, alternate, figure
+from benchmarks.harness import OURS, CannotMeasure, Figure, Report, Sample, Series, Target, alternate, figure, last_line
 from benchmarks.inside import call
 from benchmarks.load import load
 from scenarios.bench import Bench
@@ -130,7 +130,7 @@ def _run(bench: Bench, numbers: dict[str, int], samples: int) -> dict[str, Any]:
         talk = network.popen(node, [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         told, complained = talk.communicate(timeout=120)
         if talk.returncode:
-            raise CannotMeasure(f"{what} {who}: {complained.decode().strip().splitlines()[-1]}")
+            raise CannotMeasure(f"{what} {who}: {last_line(complained.decode(), talk.returncode)}")
         found = json.loads(told)
         if what != "latency":
             return float(found)

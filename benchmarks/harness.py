@@ -21,6 +21,12 @@ class CannotMeasure(Exception):
     """The machine, or the project as it is, cannot run this benchmark; the text is one line with the reason."""
 
 
+def last_line(said: str, status: int) -> str:
+    """Why a child has failed: the last that it said, or that it said nothing."""
+    lines = said.strip().splitlines()
+    return lines[-1] if lines else f"it ended with status {status} and said nothing"
+
+
 @dataclass(frozen=True)
 class Sample:
     """One measured value, and the machine's load at that time (runnable processes, the mean of a minute)."""

@@ -34,11 +34,17 @@ def read(folder: Path, names: Sequence[str]) -> dict[str, Document]:
             found[name] = json.loads(file.read_text())
         except FileNotFoundError:
             continue
-        except (OSError, ValueError) as error:
-            raise NoFigures(f"{file} cannot be read: {error}") from error
+        except OSError as error:
+            raise NoFigures(f"{file} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise NoFigures(_damaged(file.name)) from error
     if not found:
         raise NoFigures(f"{folder} holds no figures: none of {', '.join(f'{name}.json' for name in names)}")
     return found
+
+
+def _damaged(file: str) -> str:
+    return f"{file} is not what a benchmark writes; measure it anew, or take it out of the folder"
 
 
 def page(documents: Mapping[str, Document], title: str, names: Sequence[str]) -> str:
@@ -49,7 +55,7 @@ def page(documents: Mapping[str, Document], title: str, names: Sequence[str]) ->
         try:
             benchmarks.append(_benchmark(document))
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise NoFigures(f"{name}.json is not what a benchmark writes: {error!r}") from error
+            raise NoFigures(_damaged(f"{name}.json")) from error
     return template("bench.html.j2", Path(__file__).parent).render(
         title=title,
         lacking=[name for name in names if name not in documents],

@@ -13,7 +13,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from benchmarks.harness import OURS, CannotMeasure, Report, Target, alternate, figure
+from benchmarks.harness import OURS, CannotMeasure, Report, Target, alternate, figure, last_line
 from benchmarks.inside import ROOT
 from benchmarks.load import load
 
@@ -61,5 +61,5 @@ def run(count: int, jobs: int) -> float:
         done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=LIMIT)
         took = time.perf_counter() - began
         if done.returncode:
-            raise CannotMeasure(f"--jobs {jobs}: {(done.stdout + done.stderr).strip().splitlines()[-1]}")
+            raise CannotMeasure(f"--jobs {jobs}: {last_line(done.stdout + done.stderr, done.returncode)}")
         return took

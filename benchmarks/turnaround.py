@@ -16,7 +16,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from benchmarks.harness import OURS, CannotMeasure, Report, Target, alternate, figure
+from benchmarks.harness import OURS, CannotMeasure, Report, Target, alternate, figure, last_line
 from benchmarks.inside import ROOT, call
 from benchmarks.load import load
 from scenarios import configs
@@ -74,8 +74,7 @@ def ours(nics: int, clients: int) -> float:
         done = subprocess.run(words, cwd=ROOT, env=_env(), capture_output=True, text=True, timeout=LIMIT)
         took = time.perf_counter() - began
         if done.returncode:
-            said = (done.stderr + done.stdout).strip() or f"status {done.returncode}"
-            raise CannotMeasure(f"teambed run: {said.splitlines()[-1]}")
+            raise CannotMeasure(f"teambed run: {last_line(done.stderr + done.stdout, done.returncode)}")
         return took
 
 
@@ -111,8 +110,8 @@ def inside(nics: int, clients: int, whole: bool) -> float:
         controller.wait()
     if done.returncode or "Caught exception" in done.stderr:
         # Behind the exception it tells of its clean-up.
-        lines = [line for line in done.stderr.partition("*** Cleaning up")[0].splitlines() if line.strip(" -")]
-        raise CannotMeasure(f"mn: {lines[-1] if lines else done.returncode}")
+        said = done.stderr.partition("*** Cleaning up")[0].rstrip(" -\n")
+        raise CannotMeasure(f"mn: {last_line(said, done.returncode)}")
     return took
 
 

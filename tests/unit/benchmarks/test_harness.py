@@ -15,6 +15,7 @@ from benchmarks.harness import (
     alone,
     alternate,
     figure,
+    last_line,
     number,
     percentile,
 )
@@ -30,6 +31,11 @@ def test_median_p99_and_maximum_are_of_what_was_measured() -> None:
     assert percentile([3, 1, 2], 99) == 3
     assert percentile([3, 1, 2], 1) == 1
     assert percentile([7], 50) == 7
+
+
+def test_a_child_that_failed_is_told_of_whatever_it_said() -> None:
+    assert last_line("all went well\nno, it did not\n\n", 1) == "no, it did not"
+    assert last_line(" \n", -9) == "it ended with status -9 and said nothing"
 
 
 def test_candidates_take_turns() -> None:

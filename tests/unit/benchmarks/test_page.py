@@ -1,5 +1,6 @@
 """The page of a bench run, opened in a real Chromium; and made anew from the figures in a folder."""
 
+import importlib
 import json
 import os
 import re
@@ -173,8 +174,26 @@ def test_a_folder_without_figures_is_one_line(tmp_path: Path, capsys: pytest.Cap
 def test_a_damaged_document_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
     (tmp_path / "moves.json").write_text(text)
     assert bench.main(["--page", str(tmp_path)]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("teambed: no page: ")
-    assert "moves.json" in said
-    assert said.count("\n") == 1
+    damaged = "moves.json is not what a benchmark writes; measure it anew, or take it out of the folder"
+    assert capsys.readouterr().err == f"teambed: no page: {damaged}\n"
     assert not (tmp_path / "bench.html").exists()
+
+
+def test_of_an_interrupted_run_there_is_a_page_of_what_was_finished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted:
+        def __init__(self, module: str):
+            self.module = module
+
+        def measure(self, _tiny: bool) -> Report:
+            if self.module == "benchmarks.moves":
+                raise KeyboardInterrupt
+            return next(one for one in reports() if f"benchmarks.{one.name}" == self.module)
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(importlib, "import_module", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bench.main(["stall", "moves", "goodput", "--out", str(tmp_path)])
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["bench.html", "stall.json"]
+    assert f"page: {tmp_path}/bench.html\n" in capsys.readouterr().out
