@@ -1,8 +1,11 @@
-"""What tests of pages share: a real Chromium, and a look at what it made of the drawings."""
+"""What unit tests share: a real Chromium and a look at what it made of a page, and somebody who is not root."""
 
+import os
 import re
+import shutil
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -64,3 +67,21 @@ def alone(tmp_path: Path, render: Callable[..., tuple[str, str]]) -> Callable[[P
         return shown
 
     return act
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """One that everybody may enter; other calls of pytest take that back for `tmp_path`."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
+def as_nobody() -> list[str]:
+    """What to call a program with, so that it is not root; nothing where we are not."""
+    if os.geteuid() != 0:
+        return []
+    if not shutil.which("setpriv"):
+        pytest.skip("this machine lacks setpriv")
+    return ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]

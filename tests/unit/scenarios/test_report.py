@@ -2,12 +2,9 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -113,25 +110,13 @@ def test_a_run_that_never_came_up_has_a_page_too(tmp_path):
     assert "no &lt;switch&gt;" in (run / "report.html").read_text()
 
 
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """One that everybody may enter; other calls of pytest take that back for `tmp_path`."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
-
-
-def test_a_report_is_made_anew_by_nobody(open_folder):
+def test_a_report_is_made_anew_by_nobody(open_folder, as_nobody):
     out = open_folder / "results"
     out.mkdir()
     archived(out / "one", 3)
     archived(out / "two", 5)
     (out / "two" / "result.json").write_text("old")
-    as_nobody = []
-    if os.geteuid() == 0:
-        if not shutil.which("setpriv"):
-            pytest.skip("this machine lacks setpriv")
-        as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]
+    if as_nobody:
         for path in (out, *out.rglob("*")):
             os.chown(path, 65534, 65534)
     words = [sys.executable, "-m", "scenarios", "report", str(out)]
