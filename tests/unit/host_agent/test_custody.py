@@ -317,3 +317,20 @@ def test_a_frozen_connection_that_cannot_thaw_is_ended(case: Case) -> None:
     heard[0](Message("reply", {"refused": [{"at": 1, "error": "no pipe is free", "reason": "kernel"}]}))
     assert lost == [(TWO, "nic0: no pipe is free")]
     assert told == [("thaw", {"connections": [ONE, TWO]}), ("invalidate", {"connection": TWO})]
+
+
+def test_behind_each_turn_what_was_found_is_on_its_way_before_more_is_looked_for(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the loop does not wait while there is more to look through."""
+    agent: Any = object.__new__(Agent)
+    agent.custody, on_their_way = case.custody, list[list[Connection]]()
+    slices = [[(one, Record(0, offloaded=True))] for one in (ONE, TWO)]
+    monkeypatch.setattr(case.records, "slices", lambda: iter(slices))
+    monkeypatch.setattr(
+        case.custody.moves, "begin", lambda: on_their_way.append([one.connection for one in case.begun])
+    )
+    case.team.links.discard(0)
+    case.custody.links_down(0)
+    assert [agent._behind_a_turn() for _ in range(2)] == [False, True]
+    assert on_their_way == [[ONE], [ONE, TWO], [ONE, TWO], [ONE, TWO]]

@@ -1,0 +1,100 @@
+"""Bytes that a sink has not taken go on as soon as it does. Moves and ends are for real connections (tests/kernel).
+
+Over the loopback: what holding.py asks of a TCP socket here, any may answer.
+"""
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+
+from host_agent.connection import Connection
+from host_agent.holding import Holding
+from host_agent.limits import Limits
+from tests.turned import TurnedLoop
+
+ONE = Connection("10.0.0.11", 40000, "10.0.0.1", 8080)
+LIMIT = 10.0
+BYTES = bytes(range(256)) * 40_000  # more than all buffers on the way hold
+
+
+class Bench:
+    """One connection: peer -- tcp, channel -- application. widened: how often the loop was told to tell more."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        self.peer = stack.enter_context(socket.create_connection(listener.getsockname()))
+        tcp, _ = listener.accept()
+        self.application, channel = socket.socketpair()
+        stack.enter_context(self.application)
+        self.loop, self.widened, steering = TurnedLoop(), 0, MagicMock()
+        stack.callback(self.loop.epoll.close)
+        parts: Any = (self.loop, steering, Limits(), lambda *_: None)
+        self.holding = Holding(*parts)
+        stack.callback(self.holding._pipes.close)
+        widen = self.loop.widen
+
+        def counted(fd: int, mask: int) -> None:
+            self.widened += 1
+            widen(fd, mask)
+
+        self.loop.widen = counted  # type: ignore[method-assign]
+        for one in (tcp, channel, self.peer, self.application):
+            one.setblocking(False)
+            stack.callback(one.close)
+        self.holding.take(ONE, tcp, channel)
+
+    def turn(self) -> None:
+        self.loop.turn()
+        self.holding.idle()
+
+    def carry(self, source: socket.socket, sink: socket.socket, rest: bytes) -> bytes:
+        """All that can be sent and carried while nobody reads is; then the sink is read, and nothing more is sent.
+        What arrived."""
+        deadline, sent = time.monotonic() + LIMIT, 0
+        quiet = 0
+        while quiet < 50:
+            try:
+                sent, quiet = sent + source.send(rest[sent : sent + 65536]), 0
+            except BlockingIOError:
+                quiet += 1
+            self.turn()
+            assert time.monotonic() < deadline
+        arrived = bytearray()
+        while len(arrived) < sent:
+            try:
+                arrived += sink.recv(65536)
+            except BlockingIOError:
+                assert time.monotonic() < deadline, f"{len(arrived)} of {sent} bytes have arrived"
+            self.turn()
+        assert sent < len(rest), "the way was full"
+        return bytes(arrived)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    with ExitStack() as stack:
+        yield Bench(stack)
+
+
+@pytest.mark.parametrize("way", ["to the application", "to the peer"])
+def test_what_a_full_sink_has_not_taken_goes_on_when_it_is_read(bench: Bench, way: str) -> None:
+    """From then on the loop tells when either can be written to: once is enough."""
+    ends = (bench.peer, bench.application) if way == "to the application" else (bench.application, bench.peer)
+    for _ in range(2):
+        arrived = bench.carry(*ends, BYTES)
+        assert arrived == BYTES[: len(arrived)]
+    assert bench.widened == 2
+
+
+def test_nobody_asks_whether_a_sink_that_takes_all_can_be_written_to(bench: Bench) -> None:
+    assert bench.loop.epoll.poll(0) == [], "it would be an event of each"
+    bench.peer.send(b"question")
+    while not bench.holding._connections[ONE].relay.inward.total:
+        bench.turn()
+    assert (bench.application.recv(100), bench.widened) == (b"question", 0)
+    assert not bench.holding._connections[ONE].fills
