@@ -5,7 +5,9 @@ which carries out no verdict.
 
 Each program runs twice over: `again` has one connection's frame again and again, as in a burst: all that it needs is in
 the CPU's caches. `any` has one frame of another connection each time, behind a system call: its record comes from
-memory, and the clock is read in between, for the peer as well.
+memory, and the clock is read in between, for the peer as well. What memory alone costs then, programs show that find
+something among as many and do nothing else (`lookup.bpf.c`).
+host_in, the leanest of ours, takes turns with them.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from host_agent.records import Records, Team, pack_record
 
 PEER = "headers only"
 OK, REDIRECT = 0, 7  # linux/pkt_cls.h: TC_ACT_*
+LEANEST = "host_in"
+LOOKUPS = {"one_line": "one line of memory", "two_lines": "two lines", "least_entry": "the kernel's smallest entry"}
 LOOPBACK = 1  # where a test run's frame comes in
 TEAM = bytes([10, 0, 0, 1])
 NEVER_TOLD = 2**63
@@ -51,8 +55,19 @@ def measure(tiny: bool) -> Report:
         report.figures.append(figure(what, unit, taken))
     report.conditions = words
     report.notes = [f"{what}: {value:,.0f} {unit}" for what, value, unit in found["facts"]]
+    report.notes.append(_growths(report.figures, counts[0], counts[-1]))
     report.targets = _targets(report.figures, counts[0], counts[-1])
     return report
+
+
+def _growths(figures: list[Figure], few: int, many: int) -> str:
+    below, above = (
+        {one.who: one.median for figure in figures if figure.what == f"{LEANEST}, any, {count}"
+         for one in (figure.ours, *figure.peers)}
+        for count in (few, many)
+    )  # fmt: skip
+    times = ", ".join(f"{LEANEST if who == OURS else who} {above[who] / below[who]:.2f}" for who in below)
+    return f"from {few:,} to {many:,}, any, times: {times}"
 
 
 def _targets(figures: list[Figure], few: int, many: int) -> list[Target]:
@@ -79,25 +94,27 @@ def _targets(figures: list[Figure], few: int, many: int) -> list[Target]:
 
 def inside(counts: list[int], samples: int, burst: int) -> dict[str, Any]:
     """Figures as (what, unit, {who: samples}), and facts as (what, value, unit)."""
-    for problem in (build.build(), build.build(("parse",), Path(__file__).parent)):
+    for problem in (build.build(), build.build(("parse", "lookup"), Path(__file__).parent)):
         if problem:
             raise SystemExit(problem)
     parse = kernel.BpfObject(build.path("parse"))
     peers = {False: parse.program("inbound"), True: parse.program("outbound")}
-    server, nic = _Server(max(counts)), _Nic(max(counts))
+    server, nic, lookups = _Server(max(counts)), _Nic(max(counts)), _Lookups(max(counts))
     figures: list[Any] = []
     facts: list[Any] = []
     for count in counts:
         server.fill(count)
         nic.fill(count)
+        lookups.fill(count)
         for name, program, verdict, outward, pick in (*server.programs(), *nic.programs()):
             got, _ = program.timed(frame(pick(0), outward), 1)
             if got != verdict:
                 raise SystemExit(f"{name} answers {got}, not {verdict}")
             for mode, timed in (("again", partial(_again, burst)), ("any", partial(_any, count))):
-                candidates = {
-                    who: partial(timed, p, outward, pick) for who, p in ((OURS, program), (PEER, peers[outward]))
-                }
+                running = {OURS: program, PEER: peers[outward]}
+                if (name, mode) == (LEANEST, "any"):
+                    running |= lookups.programs
+                candidates = {who: partial(timed, p, outward, pick) for who, p in running.items()}
                 _add(figures, f"{name}, {mode}, {count}", "ns", alternate(candidates, samples, load))
         _add(figures, f"one sweep, {count}", "s", server.sweeps(min(samples, 5)))
         slices = server.longest_slice()
@@ -131,8 +148,11 @@ class _Table:
     def fill(self, count: int) -> None:
         while self.count < count:
             upto = min(count, self.count + _BATCH)
-            self.map.put_many([(key(index), self.value(index)) for index in range(self.count, upto)])
+            self.map.put_many([(self.key(index), self.value(index)) for index in range(self.count, upto)])
             self.count = upto
+
+    def key(self, index: int) -> bytes:
+        return key(index)
 
     def value(self, index: int) -> bytes:
         raise NotImplementedError
@@ -231,6 +251,33 @@ class _Nic(_Table):
         ]
 
 
+class _Numbered(_Table):
+    """A table whose keys are numbers. As much of a value as there is says the number again."""
+
+    def key(self, index: int) -> bytes:
+        return struct.pack("=I", index)
+
+    def value(self, index: int) -> bytes:
+        return self.key(index).ljust(self.map.value_size(), b"\0")
+
+
+class _Lookups:
+    """Memory and nothing else, for so many."""
+
+    def __init__(self, capacity: int):
+        maps = {"elements": 64, "buckets": 16, "entries": 8}  # bytes of a value
+        loaded = kernel.BpfObject(build.path("lookup"), dict.fromkeys(maps, capacity))
+        self.programs = {who: loaded.program(name) for name, who in LOOKUPS.items()}
+        self._tables = [_Numbered(loaded.map(name, 4, maps[name])) for name in ("buckets", "entries")]
+
+    def fill(self, count: int) -> None:
+        for table in self._tables:
+            table.fill(count)
+        for who, program in self.programs.items():
+            if program.timed(frame(count - 1, False), 1)[0] != OK:
+                raise SystemExit(f"{who}: nothing was found")
+
+
 def _peer(index: int) -> tuple[bytes, int]:
     return b"\x0a" + struct.pack("!I", 0x10000 + index // _PER_ADDRESS)[1:], 1024 + index % _PER_ADDRESS
 
@@ -243,10 +290,11 @@ def key(index: int) -> bytes:
 
 
 def frame(index: int, outward: bool) -> bytes:
-    """A bare ACK of the connection; to the loopback's MAC, or it would be somebody else's."""
+    """A bare ACK of the connection, whose number is its sequence number as well; to the loopback's MAC, or it would be
+    somebody else's."""
     address, port = _peer(index)
     ends = (TEAM, address, 8080, port) if outward else (address, TEAM, port, 8080)
     ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 40, 0, 0x4000, 64, 6, 0, ends[0], ends[1])
-    tcp = struct.pack("!HHIIBBHHH", ends[2], ends[3], 1, 1, 5 << 4, 0x10, 512, 0, 0)
+    tcp = struct.pack("!HHIIBBHHH", ends[2], ends[3], index, 1, 5 << 4, 0x10, 512, 0, 0)
     macs = PEER_MAC + bytes(6) if outward else bytes(6) + PEER_MAC
     return macs + b"\x08\x00" + ip + tcp

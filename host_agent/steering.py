@@ -73,7 +73,7 @@ class Steering(Protocol):
 @dataclass(frozen=True)
 class Seen:
     """What a NIC's steering counted of one connection since it joined. last_seen: of its last frame, or when it joined;
-    CLOCK_MONOTONIC, nanoseconds, up to a tick of the kernel's old."""
+    CLOCK_MONOTONIC, nanoseconds, up to two ticks of the kernel's old."""
 
     frames_in: int
     wire_bytes_in: int

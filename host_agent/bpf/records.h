@@ -32,7 +32,7 @@ struct record {
 	__u8 pad;
 	__u32 forwarded;                 /* strays of this epoch */
 	__u32 peer_fin, host_fin;        /* sequence numbers just behind the FINs */
-	__u64 created, last_seen;        /* CLOCK_MONOTONIC, ns; last_seen is up to a tick of the kernel's old */
+	__u64 created, last_seen;        /* CLOCK_MONOTONIC, ns; last_seen is up to two of the kernel's ticks old */
 	__u64 reported;                  /* the last stray that was told, or next hop */
 	__u64 first_stray;               /* of this epoch */
 	__u64 packets, bytes;            /* from the peer, as far as they came this way */
