@@ -1,1 +1,1 @@
-"""The frame path in tc-BPF: frame.h reads a frame, clock.h the time, nic.bpf.c steers in a NIC, team.bpf.c keeps the records."""
+"""The frame path in tc-BPF: frame.h reads a frame, clock.h the time, nic.bpf.c steers, team.bpf.c keeps the records."""

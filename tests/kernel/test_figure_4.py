@@ -152,6 +152,7 @@ def vectors(draw: st.DrawFn, door: str = "bus_in") -> Vector:
 
 TIMES = ("created", "last_seen", "reported", "first_stray")
 MONOTONIC_COARSE = 6  # linux/time.h: the kernel's last tick
+TICK = round(time.clock_getres(MONOTONIC_COARSE) * SECOND)
 
 
 def compare(path: FramePath, v: Vector) -> Verdict | Action | Outward:
@@ -167,7 +168,7 @@ def compare(path: FramePath, v: Vector) -> Verdict | Action | Outward:
     frame = v.frame()
     facts = Frame(v.nic, len(frame), v.flags, v.mac, v.seq, v.ack, v.payload)
     decided: Verdict | Action | Outward
-    ticked, started = time.clock_gettime_ns(MONOTONIC_COARSE), time.monotonic_ns()
+    ticked, started = time.clock_gettime_ns(MONOTONIC_COARSE) - TICK, time.monotonic_ns()  # bpf/clock.h
     match v.door:
         case "bus_in":
             verdict, moved = path.bus_in(frame, v.nic)
