@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Container, Iterable
+from collections.abc import Container, Sequence
 
 from host_agent.connection import KEY, Connection, from_key, key_of
 
@@ -47,23 +47,26 @@ class Hold:
         came = [from_key(key) for key in self.sort()]
         self.release([connection for connection in came if connection not in moving])
 
-    def release(self, connections: Iterable[Connection]) -> dict[Connection, int]:
+    def waiting(self, connections: Sequence[Connection]) -> set[Connection]:
+        """Those of them that frames have come for."""
+        self.sort()
+        return {one for one in connections if key_of(one) in self._queues} if self._queues else set()
+
+    def release(self, connections: Sequence[Connection]) -> dict[Connection, int]:
         """Puts their frames back on their way, in the order they came; the number of frames of those that had any.
 
         Their engines live already and answer, so that more may come for as long as they are held. What has still not
         been read then comes out when they are settled, or with take()."""
-        waiting = {key_of(connection): connection for connection in connections}
         released: dict[Connection, int] = {}
-        for _ in range(_ROUNDS if waiting else 0):
-            self.sort()
-            ready = [key for key in waiting if key in self._queues]
+        for _ in range(_ROUNDS if connections else 0):
+            ready = self.waiting(connections)
             if not ready:
                 break
-            for key in ready:
-                frames = self._queues.pop(key)
+            for one in ready:
+                frames = self._queues.pop(key_of(one))
                 for frame in frames:
                     os.write(self.fd, frame)
-                released[waiting[key]] = released.get(waiting[key], 0) + len(frames)
+                released[one] = released.get(one, 0) + len(frames)
         return released
 
 

@@ -63,7 +63,7 @@ class Choice(Enum):
 class Plan(NamedTuple):
     """One move. source, target: NIC id or HOST. cause: policy, link_down, link_up, rebalance, stray, drain,
     idle, urgent_data, low_memory or command. resend: what was in flight is lost. fallbacks: places to try, in order,
-    when the target refuses."""
+    when the target refuses. record: as it was found, if only a move or its end changes it: that of one on a NIC."""
 
     connection: Connection
     source: int
@@ -71,6 +71,7 @@ class Plan(NamedTuple):
     cause: str
     resend: bool = False
     fallbacks: tuple[int, ...] = ()
+    record: Record | None = None
 
 
 class Seen(NamedTuple):
@@ -182,11 +183,11 @@ def on_link_down(
     walk, offloaded = _walk(failed, records)
     others = tuple(nic for nic in active if nic != failed)
     load = load_of(records) if load is None else load
-    for connection in offloaded:
+    for connection, record in offloaded:
         if on_fault is not OnFault.RELOAD:
-            walk.moves.append(Plan(connection, failed, HOST, "link_down", resend=True))
+            walk.moves.append(Plan(connection, failed, HOST, "link_down", resend=True, record=record))
         else:
-            _away(walk, connection, failed, others, load, chooser, "link_down", resend=True)
+            _away(walk, connection, record, others, load, chooser, "link_down", resend=True)
     return walk
 
 
@@ -194,7 +195,7 @@ def on_adapter_failure(failed: int, records: Records) -> Walk:
     """A NIC is gone with all it held: its offloaded connections are lost; what the host holds goes on. A connection on
     the move is left to its move, which finds the NIC gone."""
     walk, lost = _walk(failed, records)
-    walk.lost += lost
+    walk.lost += [connection for connection, _ in lost]
     return walk
 
 
@@ -206,7 +207,7 @@ def on_link_up(returned: int, active: tuple[int, ...], records: Records, *, reba
     settled = [(c, r) for c, r in records if r.offloaded and r.stage is Stage.SETTLED]
     for connection, record in settled:
         if record.nic not in active:
-            _away(walk, connection, record.nic, active, load, chooser, "link_up", resend=True)
+            _away(walk, connection, record, active, load, chooser, "link_up", resend=True)
     if rebalance and returned in active:
         share = sum(load.get(nic, 0) for nic in active) // len(active)
         for connection, record in settled:
@@ -224,28 +225,25 @@ def on_remove(leaving: int, active: tuple[int, ...], records: Records, chooser: 
     walk, offloaded = _walk(leaving, records)
     others = tuple(nic for nic in active if nic != leaving)
     load = load_of(records)
-    for connection in offloaded:
+    for connection, record in offloaded:
         if not others:
             walk.moves.append(Plan(connection, leaving, HOST, "drain"))
         else:
-            _away(walk, connection, leaving, others, load, chooser, "drain", resend=False)
+            _away(walk, connection, record, others, load, chooser, "drain", resend=False)
     return walk
 
 
-def _walk(nic: int, records: Records) -> tuple[Walk, list[Connection]]:
+def _walk(nic: int, records: Records) -> tuple[Walk, Records]:
     """Through a NIC's records at rest: those of connections that are not offloaded are removed; the others' fate is to
     be decided."""
-    walk, offloaded = Walk(), list[Connection]()
-    for connection, record in records:
-        if record.nic == nic and record.stage is Stage.SETTLED:
-            (offloaded if record.offloaded else walk.remove).append(connection)
-    return walk, offloaded
+    here = [(c, r) for c, r in records if r.nic == nic and r.stage is Stage.SETTLED]
+    return Walk(remove=[c for c, r in here if not r.offloaded]), [(c, r) for c, r in here if r.offloaded]
 
 
 def _away(
     walk: Walk,
     connection: Connection,
-    source: int,
+    record: Record,
     others: tuple[int, ...],
     load: dict[int, int],
     chooser: Chooser,
@@ -258,7 +256,7 @@ def _away(
         walk.stranded.append(connection)
         return
     load[target] = load.get(target, 0) + 1
-    walk.moves.append(Plan(connection, source, target, cause, resend, _fallbacks(target, others)))
+    walk.moves.append(Plan(connection, record.nic, target, cause, resend, _fallbacks(target, others), record))
 
 
 @cache

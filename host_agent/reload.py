@@ -114,9 +114,9 @@ Some = Generator[Ask | Over, Message | None, Legs]
 
 
 def move(plans: Sequence[Plan], records: RecordKeeper, hold: Hold) -> Steps:
-    """The steps of one move of connections whose plans differ in nothing else. Yields what engines are asked, and is
-    sent the replies that it waits for; and yields outcomes, as soon as they are known: who does not move waits for no
-    other.
+    """The steps of one move of connections whose plans differ in nothing else, but for what is on record. Yields what
+    engines are asked, and is sent the replies that it waits for; and yields outcomes, as soon as they are known: who
+    does not move waits for no other.
 
     A reply with `error` is a refusal. Raises nothing: a connection that ended meanwhile is an outcome too.
     """
@@ -150,7 +150,7 @@ class _Batch:
         legs: Legs = []
         for outcome in self._outcomes:
             connection = outcome.plan.connection
-            record = outcome.record = self._records.get(connection)
+            record = outcome.record = outcome.plan.record or self._records.get(connection)
             if record is None or record.stage is not Stage.SETTLED:
                 outcome.reason = "no record" if record is None else "a move is under way"
             else:
@@ -230,10 +230,7 @@ class _Batch:
             yield Ask(self._way.source, Message("invalidate", {"connection": leg.connection}), reply=False)
         self._let_out(lost)
         home = yield from self._settle([leg for leg in legs if leg.outcome.target == self._way.source])
-        moved = yield from self._set([leg for leg in legs if leg.outcome.moved], Stage.HELD, moved=True)
-        for leg in moved:
-            leg.epoch = leg.outcome.epoch = leg.epoch + 1
-        moved = yield from self._settle(moved)
+        moved = yield from self._repoint([leg for leg in legs if leg.outcome.moved])
         for place in dict.fromkeys(leg.outcome.target for leg in moved):
             assert place is not None
             if place != HOST:
@@ -257,6 +254,17 @@ class _Batch:
         settled = yield from self._set(legs, Stage.SETTLED)
         self._let_out(settled)
         return settled
+
+    def _repoint(self, legs: Legs) -> Some:
+        """Their records name the new place. Held frames go there ahead of newer ones; where there are none, those need
+        not wait."""
+        waiting = self._hold.waiting([leg.connection for leg in legs])
+        behind = yield from self._set([leg for leg in legs if leg.connection in waiting], Stage.HELD, moved=True)
+        direct = yield from self._set([leg for leg in legs if leg.connection not in waiting], Stage.SETTLED, moved=True)
+        for leg in (*behind, *direct):
+            leg.epoch = leg.outcome.epoch = leg.epoch + 1
+        self._let_out(direct)  # that came meanwhile
+        return direct + (yield from self._settle(behind))
 
     def _let_out(self, legs: Legs) -> None:
         let_out = self._hold.release([leg.connection for leg in legs])

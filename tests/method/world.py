@@ -163,8 +163,11 @@ class World:
     def queue(self, who: Connection, s: Segment) -> None:
         self._queue[who].append(s)
 
+    def waiting(self, connections: list[Connection]) -> set[Connection]:
+        """As Hold, and so is the next."""
+        return self._queue.keys() & set(connections)
+
     def release(self, connections: list[Connection]) -> dict[Connection, int]:
-        """As Hold.release."""
         queued = {who: self._queue.pop(who) for who in connections if who in self._queue}
         for who, segments in queued.items():
             if self.doors.records.get(who) is None:

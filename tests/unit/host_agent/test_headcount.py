@@ -54,10 +54,10 @@ def test_a_change_is_told_once(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_long_count_is_rare(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    """It is never more than a twentieth of the agent's time."""
+    """It is never more than a fiftieth of the agent's time."""
     loop, clock = Timers(), iter(n * 0.5 for n in range(100))
     monkeypatch.setattr(headcount.time, "monotonic", lambda: next(clock))
     Headcount("agent", loop, PlainRecords(), ["nic0"])  # type: ignore[arg-type]
     assert loop.turn() == EVERY
     assert loop.turn() == TURN
-    assert loop.due[0][0] == pytest.approx(20 * 1.0)
+    assert loop.due[0][0] == pytest.approx(50 * 1.0)

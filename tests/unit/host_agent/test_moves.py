@@ -59,7 +59,10 @@ class Case:
         parts: Any = (self.records, self, self.engines)
         self.moves = Moves(*parts, self.over.extend)
 
-    def release(self, connections: object) -> dict[Connection, int]:  # as Hold
+    def waiting(self, connections: object) -> set[Connection]:  # as Hold
+        return set()
+
+    def release(self, connections: object) -> dict[Connection, int]:
         return {}
 
     def start(self, target: int, connections: list[Connection], source: int = 0, done: Any = None) -> None:

@@ -162,13 +162,13 @@ def mixed() -> list[tuple[Connection, Record]]:
 
 
 def test_a_dead_link_removes_what_the_host_holds_and_reloads_what_was_offloaded() -> None:
-    plan = Plan(connection(1), 1, 2, "link_down", resend=True, fallbacks=(0, HOST))
+    plan = Plan(connection(1), 1, 2, "link_down", resend=True, fallbacks=(0, HOST), record=mixed()[1][1])
     assert down(1, (0, 2), mixed()) == Walk(remove=[connection(0)], moves=[plan])
 
 
 @pytest.mark.parametrize("on_fault", [OnFault.UPLOAD, OnFault.ON_FIRST_PACKET])
 def test_by_policy_it_uploads_what_was_offloaded(on_fault: OnFault) -> None:
-    plan = Plan(connection(1), 1, HOST, "link_down", resend=True)
+    plan = Plan(connection(1), 1, HOST, "link_down", resend=True, record=mixed()[1][1])
     assert down(1, (0, 2), mixed(), on_fault) == Walk(remove=[connection(0)], moves=[plan])
     assert down(1, (), mixed(), on_fault).moves == [plan]  # the host can wait for a link
 
@@ -190,7 +190,7 @@ def up(returned: int, active, records, *, rebalance: bool = False) -> Walk:
 def test_a_link_that_returns_takes_up_the_stranded() -> None:
     stranded = [(connection(0), Record(1, offloaded=True)), (connection(1), Record(2, offloaded=True))]
     walk = up(2, (2,), stranded)
-    assert walk.moves == [Plan(connection(0), 1, 2, "link_up", resend=True, fallbacks=(HOST,))]
+    assert walk.moves == [Plan(connection(0), 1, 2, "link_up", resend=True, fallbacks=(HOST,), record=stranded[0][1])]
 
 
 def test_without_rebalance_a_returned_link_gets_nothing() -> None:
@@ -207,7 +207,8 @@ def test_with_rebalance_a_returned_link_gets_its_share() -> None:
 def test_a_nic_that_leaves_is_drained_first() -> None:
     chooser = Chooser(Choice.LEAST_LOADED)
     walk = on_remove(1, (0, 2), mixed(), chooser)
-    assert walk == Walk(remove=[connection(0)], moves=[Plan(connection(1), 1, 2, "drain", fallbacks=(0, HOST))])
+    drained = Plan(connection(1), 1, 2, "drain", fallbacks=(0, HOST), record=mixed()[1][1])
+    assert walk == Walk(remove=[connection(0)], moves=[drained])
     assert on_remove(1, (), mixed(), chooser).moves == [Plan(connection(1), 1, HOST, "drain")]
 
 

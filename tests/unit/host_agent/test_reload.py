@@ -72,6 +72,9 @@ class Bench(PlainRecords):
         return super().delete(connection)
 
     # as Hold
+    def waiting(self, connections: Sequence[Connection]) -> set[Connection]:
+        return self.held.keys() & set(connections)
+
     def release(self, connections: Sequence[Connection]) -> dict[Connection, int]:
         if connections:
             self._step("let out")
