@@ -241,6 +241,18 @@ def test_what_the_engines_are_asked(resend: bool) -> None:
     assert [ask.reply for ask in bench.asked] == [True, True, False, False]
 
 
+def test_without_held_frames_the_record_is_changed_once_and_what_comes_meanwhile_goes_on() -> None:
+    def come(bench: Bench) -> None:
+        bench.held[ONE] = 2
+
+    bench = Bench(on(1), disturb={"SETTLED nic moved": come})
+    bench.held.clear()
+    outcome = bench.run(plan(1, 2))
+    assert [step for step in bench.log if "nic" in step] == ["HELD nic", "SETTLED nic moved"]
+    assert bench.record == replace(on(1), nic=2, epoch=8)
+    assert (outcome.held_frames, bench.held) == (2, {})
+
+
 def test_parts_are_named_and_timed() -> None:
     outcome = Bench(on(1)).run(plan(1, 2))
     assert list(outcome.parts) == ["hold", "save", "restore", "release"]
