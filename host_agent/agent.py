@@ -42,7 +42,7 @@ class Agent:
     """One team's agent: what it hears, and what it does about it. desk.py answers what it is asked."""
 
     def __init__(self, config: AgentConfig):
-        """Raises PeerGone and KernelError when host engine, records or NICs are not there."""
+        """Raises KernelError when the records are not there, and PeerGone when an engine says what cannot be."""
         self.config = config
         self.loop = Loop()
         self.records = Records.pinned(Path(config.pins))
@@ -52,11 +52,12 @@ class Agent:
         self._hold = Hold(kernel.open_tap(hold_of(config.team), keep=True))
         self._loss = LinkLoss(self.loop, lambda nic: self._link(nic, up=False))
         sockets = {HOST: config.host.socket, **{nic: one.socket for nic, one in enumerate(config.nics)}}
-        self.peers = Engines(self.loop, sockets, self).peers
-        self.team.engines |= set(range(len(config.nics)))
+        engines = Engines(self.loop, sockets, self)
+        self.peers = engines.peers
+        self.team.engines |= self.peers.keys() - {HOST}
         self.paths = PathWatch(config.name, config.team, self.loop, self.peers, self._place_of)
         self.custody = Custody(config, self.loop, self.records, self.team, self._hold, self.peers, self.paths)
-        self._rebuild()
+        self._rebuild(engines.absent)
         self._reports = self.records.reports(self._report)
         self.loop.watch(self._reports.fd, lambda _mask: self._reports.consume())
         self.loop.watch(self._hold.fd, lambda _mask: self._hold.take(self.custody.moves.begun))
@@ -155,8 +156,9 @@ class Agent:
         if connections:
             self.peers[place].ask(Message("thaw", {"connections": connections}), heard)
 
-    def _rebuild(self) -> None:
-        """Takes up what an earlier agent left, from the engines, before anything else is heard."""
+    def _rebuild(self, absent: Mapping[int, str]) -> None:
+        """Takes up what an earlier agent left, from the engines, before anything else is heard. absent: those that are
+        gone, with all they held; and why."""
         began = time.monotonic()
         closed: list[Connection] = []
 
@@ -168,16 +170,22 @@ class Agent:
             elif message.verb == "closed":
                 closed.append(Connection(*message.fields["connection"]))
 
+        for place, reason in absent.items():
+            emit(self.config.name, "engine_gone", engine=self.team.name(place), reason=reason)
         found = ask_engines(self.peers, self.records, note, self._thaw)
         for nic, name in enumerate(self.team.names):
             emit(self.config.name, "link", nic=name, up=nic in self.team.links)
             self.watch.carrier(nic, nic in self.team.links)
+        if HOST in absent:
+            self.custody.host_failed()
+        for connection in found.over:
+            self.records.delete(connection)
+        for connection, record in found.lost:  # before anybody tries to move it
+            self.custody.lose(connection, record, "no engine holds it")
         self._reconsider()
         self.custody.links_down(*sorted(set(range(len(self.team.names))) - set(self.team.active)))
         for connection in closed:
             self.custody.closed(connection)
-        for connection, record in found.lost:
-            self.custody.lose(connection, record, "no engine holds it")
         for connection in found.closing:
             self.custody.closed(connection)
         if found.records:

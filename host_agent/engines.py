@@ -44,17 +44,23 @@ class Listener(Protocol):
 
 
 class Engines:
-    """peers: those that there is a conversation with, by place."""
+    """peers: those that there is a conversation with, by place. absent: why with others there was none at the start."""
 
     def __init__(self, loop: Loop, sockets: Mapping[int, str], listener: Listener):
-        """sockets: the engines' by place. Raises PeerGone when one is not there."""
+        """sockets: the engines' by place. One that is not there is gone, and looked for, as one that dies later."""
         self._loop, self._sockets, self._listener = loop, sockets, listener
         self.peers: dict[int, EnginePeer] = {}
         self._gone: set[int] = set()
         self._looked = time.monotonic()
         self._until: dict[int, float] = {}  # by when those whose last conversation has ended must be known again
+        self.absent: dict[int, str] = {}
         for place in sockets:
-            self._meet(place)
+            try:
+                self._meet(place)
+            except PeerGone as gone:
+                self.absent[place] = str(gone)
+                self._gone.add(place)
+                loop.after(RECONNECT, partial(self._meet_again, place))
         loop.after(LOOK_EVERY, self._look_for_silent)
 
     def _meet(self, place: int, before: Sequence[Asked] = ()) -> EnginePeer:

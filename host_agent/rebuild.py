@@ -19,13 +19,15 @@ from host_agent.policy import HOST
 @dataclass
 class Rebuilt:
     """records: as they must be. discard, thaw, join: what engines are to be told, as (place, connection). lost:
-    offloaded connections that nobody holds. closing: connections that have ended but for their last segments."""
+    offloaded connections that nobody holds; over: those among them that had ended. closing: connections that have ended
+    but for their last segments."""
 
     records: dict[Connection, Record] = field(default_factory=dict)
     discard: list[tuple[int, Connection]] = field(default_factory=list)
     thaw: list[tuple[int, Connection]] = field(default_factory=list)
     join: list[tuple[int, Connection]] = field(default_factory=list)
     lost: list[tuple[Connection, Record]] = field(default_factory=list)
+    over: list[Connection] = field(default_factory=list)
     closing: list[Connection] = field(default_factory=list)
 
 
@@ -58,7 +60,9 @@ def rebuild(records: Iterable[tuple[Connection, Record]], held: Held) -> Rebuilt
         result.records[connection] = _owned_by(record, owner)
 
     for connection, record in known.items():
-        if record.offloaded:
+        if record.offloaded and record.closing:
+            result.over.append(connection)
+        elif record.offloaded:
             result.lost.append((connection, record))
         elif record.stage is not Stage.SETTLED:
             result.records[connection] = _owned_by(record, HOST)

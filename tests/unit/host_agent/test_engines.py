@@ -65,10 +65,10 @@ class Engine:
 class Case:
     """An agent, as far as engines know one, with two of them; log: what it heard."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, there: int = 2) -> None:
         self.loop, self.log, self.heard = TurnedLoop(), list[Any](), list[Message]()
-        self.nics = [Engine(folder / f"nic{n}") for n in range(2)]
-        parts: Any = (self.loop, {n: str(one.path) for n, one in enumerate(self.nics)}, self)
+        self.nics = [Engine(folder / f"nic{n}") for n in range(there)]
+        parts: Any = (self.loop, {n: str(folder / f"nic{n}") for n in range(2)}, self)
         self.engines = Engines(*parts)
         for nic in self.nics:
             nic.accept()
@@ -364,3 +364,20 @@ def test_one_that_ends_each_conversation_is_met_again_only_now_and_then(case: Ca
     assert 0 not in case.engines.peers
     case.due(engines.AGAIN)
     assert 0 in case.engines.peers
+
+
+def test_one_that_is_not_there_at_the_start_is_gone_and_comes_later(tmp_path: Path) -> None:
+    case = Case(tmp_path, there=1)
+    assert (case.engines.peers.keys(), case.engines.absent.keys(), case.log) == ({0}, {1}, [])
+    assert case.engines.absent[1].startswith(f"engine at {tmp_path}/nic1: ")
+    case.due(engines.RECONNECT)
+    assert case.engines.peers.keys() == {0}
+    case.nics.append(Engine(tmp_path / "nic1"))
+    case.due(engines.RECONNECT)
+    case.nics[1].accept()
+    case.nics[1].holds(live=ONE)
+    case.turn()
+    assert case.log == [(1, {ONE: "live"}), (1, "back")]
+    case.nics[1].die()
+    case.turn()
+    assert case.words()[2:] == [(1, "gone"), (1, "lost")]

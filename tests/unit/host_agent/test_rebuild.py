@@ -52,6 +52,11 @@ def test_held_by_nobody_it_is_lost() -> None:
     assert rebuild([(ONE, at(2))], {HOST: {}, 2: {}}).lost == [(ONE, at(2))]
 
 
+def test_what_had_ended_there_is_not_lost_but_over() -> None:
+    found = rebuild([(ONE, at(2, closing=True))], {HOST: {}})
+    assert (found.over, found.lost, found.closing) == ([ONE], [], [])
+
+
 def test_what_the_host_does_not_know_yet_keeps_its_record() -> None:
     """It may be on its way to be accepted."""
     found = rebuild([(ONE, at(HOST))], {HOST: {}})
