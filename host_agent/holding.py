@@ -75,6 +75,8 @@ class Holding:
 
     def idle(self) -> bool:
         """Another turn for those that had more to carry than their share; False while some still have."""
+        if not self._busy:  # almost always
+            return True
         for held in list(self._busy.values()):
             self._pump(held)
         return not self._busy
@@ -123,7 +125,7 @@ class Holding:
             # The application has closed both directions. The kernel would not wait for the peer's FIN for ever either,
             # but for it the connection has a reader: us.
             self._loop.after(FIN_TIMEOUT, partial(self._abandon, held))
-        self._pump(held, partial(held.relay.channel_ready, mask))
+        self._pump(held, held.relay.channel_ready, mask)
 
     def _abandon(self, held: Held) -> None:
         if self._connections.get(held.connection) is held and held.frozen is None and state(held.tcp) == FIN_WAIT2:
@@ -135,31 +137,32 @@ class Holding:
             if self._requests and not held.requested:
                 held.requested = True
                 self._tell("upload_requested", held.connection, {"reason": "urgent_data"})
-        self._pump(held, partial(held.relay.tcp_ready, mask))
+        self._pump(held, held.relay.tcp_ready, mask)
 
-    def _pump(self, held: Held, carry: Callable[[], bool] | None = None) -> None:
-        """carry: what the relay does, for one that is not busy; both directions otherwise."""
+    def _pump(self, held: Held, carry: Callable[..., bool] | None = None, *words: int) -> None:
+        """carry(words): what the relay does, for one that is not busy; both directions otherwise."""
         if held.frozen is not None or self._connections.get(held.connection) is not held:
             return
-        busy = self._busy.pop(held.connection, None) is not None
+        busy = bool(self._busy) and self._busy.pop(held.connection, None) is not None
         try:
-            if held.relay.pump() if busy or carry is None else carry():
+            if held.relay.pump() if busy or carry is None else carry(*words):
                 self._busy[held.connection] = held
         except StreamBroken as broken:
             self._end(held, str(broken))
             return
         if not (held.fills or held.waits) and (held.relay.outward.held or held.relay.inward.held):
             self._fills(held)
-        if held.relay.done and not held.ending:
+        if not held.relay.outward.done:
+            return
+        if held.relay.inward.done and not held.ending:
             held.ending = True
             self._steering.ending(held.connection)
-        if held.relay.outward.done:
-            now = state(held.tcp)
-            if now != CLOSED:
-                held.last_state = now
-            elif held.relay.done:
-                # Only now: a socket closed earlier could not be asked whether its last bytes have arrived.
-                self._end(held, "finished")
+        now = state(held.tcp)
+        if now != CLOSED:
+            held.last_state = now
+        elif held.relay.done:
+            # Only now: a socket closed earlier could not be asked whether its last bytes have arrived.
+            self._end(held, "finished")
 
     def _end(self, held: Held, reason: str) -> None:
         facts = {

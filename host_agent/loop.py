@@ -28,6 +28,7 @@ class Loop:
         self._epoll = select.epoll()  # which is fair: whoever becomes ready waits behind all that are
         self._urgent, self._urgent_fds = select.epoll(), set[int]()
         self._handlers: dict[int, Handler] = {}
+        self._gone = set[int]()  # what this round has closed: by now the number may be another's
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()  # between timers of the same moment
         self._running = True
@@ -48,6 +49,7 @@ class Loop:
     def unwatch(self, fd: int) -> None:
         self._epoll.unregister(fd)
         del self._handlers[fd]
+        self._gone.add(fd)
         if fd in self._urgent_fds:
             self._urgent_fds.remove(fd)
             self._urgent.unregister(fd)
@@ -72,10 +74,10 @@ class Loop:
             events = self._epoll.poll(self._until_next() if may_wait else 0, _ROUND)
             if len(events) > 1:
                 events = self._urgent.poll(0) + events
-            for fd, mask, handler in [(fd, mask, self._handlers[fd]) for fd, mask in events]:
-                # An earlier handler of this round may have closed it, and its number may be another's by now.
-                if self._handlers.get(fd) is handler:
-                    handler(mask)
+            self._gone.clear()
+            for fd, mask in events:
+                if fd not in self._gone:
+                    self._handlers[fd](mask)
             while self._timers and self._timers[0][0] <= time.monotonic():
                 heapq.heappop(self._timers)[2]()
             may_wait = idle()
