@@ -1,5 +1,8 @@
 """The scripts that set up the namespaces: what must be in them for the network to behave."""
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from topologies import settings
@@ -38,6 +41,20 @@ def test_a_connection_of_a_nic_may_not_fill_its_queue() -> None:
     """Its own and another's context fit into the queue of the slowest link that has one of its size."""
     assert f"echo {settings.OUTPUT_BYTES} >ipv4/tcp_limit_output_bytes" in settings.scripts(TOPOLOGY)["nic0"]
     assert settings.queue_bytes(1) >= settings.OUTPUT_BYTES
+
+
+def test_frames_are_received_by_hash_but_on_the_loopback(tmp_path: Path) -> None:
+    masks = {device: tmp_path / device / "queues/rx-0/rps_cpus" for device in ("lo", "nic0-wire", "nic0-bus")}
+    for mask in masks.values():
+        mask.parent.mkdir(parents=True)
+        mask.write_text("0\n")
+    script = settings.in_order(2).replace("/sys/class/net", str(tmp_path))
+    subprocess.run(["sh", "-ec", script], check=True)
+    assert {device: mask.read_text() for device, mask in masks.items()} == {
+        "lo": "0\n",
+        "nic0-wire": "3\n",
+        "nic0-bus": "3\n",
+    }
 
 
 def test_rates_are_on_both_ends_of_wires_only() -> None:
