@@ -142,6 +142,7 @@ class Controller(app_manager.RyuApp):
 def run(config: Config) -> int:
     """Serve until SIGTERM. Returns 2 if an address cannot be used."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
+    eventlet.hubs.use_hub()  # a new one: in a fork of the process that imported this, the old one's epoll is closed
     where = f"{config.host}:{config.port}"
     try:
         _check_free(config.host, config.port)

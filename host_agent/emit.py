@@ -10,16 +10,22 @@ import json
 import os
 import time
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
-_ZERO = float(os.environ.get("TEAMBED_T0", "0"))
 _MARK = "\0"
 _MARKED = f", {json.dumps(_MARK)}"
 
 
+@cache
+def _zero() -> float:
+    """Asked once, but not at import: the run's is known only in the process that was forked for it."""
+    return float(os.environ.get("TEAMBED_T0", "0"))
+
+
 def now() -> float:
     """Seconds since the run's zero (CLOCK_MONOTONIC)."""
-    return round(time.monotonic() - _ZERO, 6)
+    return round(time.monotonic() - _zero(), 6)
 
 
 def emit(who: str, event: str, **fields: Any) -> None:

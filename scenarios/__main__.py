@@ -1,11 +1,20 @@
-"""`python -m scenarios` is the command line. While it is imported, some tenths of a second, Ctrl-C ends it at once."""
+"""`python -m scenarios` is the command line. While it is imported, some tenths of a second, Ctrl-C ends it at once.
+
+What a run will need begins here, before it is known whether there is something to run: the nursery, which has a CPU of
+its own to import it, and the look at what this machine can do, which mostly waits.
+"""
 
 import importlib
 import os
 import signal
 import sys
 
+from scenarios import nursery
+from topologies import capabilities
+
 INTERRUPTED = 130  # as a shell tells of it: 128, and the signal's number
+RUNNING = (["run"], ["demo"])
+"""Commands that run scenarios in this process's forks."""
 
 
 def begin(module: str = "scenarios.cli") -> int:
@@ -14,6 +23,9 @@ def begin(module: str = "scenarios.cli") -> int:
     if heeded:
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # ./teambed has it wait until now
+    if sys.argv[1:2] in RUNNING and os.geteuid() == 0:
+        nursery.SHARED.begin()
+        capabilities.begin()
     main = importlib.import_module(module).main
     try:
         if heeded:
@@ -21,6 +33,8 @@ def begin(module: str = "scenarios.cli") -> int:
         return int(main())
     except KeyboardInterrupt:
         return INTERRUPTED
+    finally:
+        nursery.SHARED.end()
 
 
 if __name__ == "__main__":

@@ -55,21 +55,26 @@ class Bench:
     def up(self) -> None:
         """Bring everything up; clients wait for `start_traffic`. Raises RunError, NetworkError and others."""
         self.emit("topology", **configs.described(self.topology))
-        self.cast.start_controller()
         self.cast.start_nursery()
         with ThreadPoolExecutor() as beside:
+            first = beside.submit(self._start_first)
             open_vswitch = beside.submit(OpenVSwitch(self.run_dir).start)
-            self.network.start(open_vswitch.result)
+
+            def meanwhile() -> None:
+                first.result()
+                if not self.topology.bond:
+                    self._start_members()
+                self.await_event(
+                    "controller", "listening"
+                )  # a switch that found nobody would wait before it tries again
+                open_vswitch.result()
+
+            self.network.start(meanwhile, CONTROLLER)
         self.emit("network", **self.network.took_ms)
-        if not self.topology.bond:
-            self.cast.build()
-            self.await_(lambda: not self.children.running("bpf"), "the BPF programs to be built")
-            self.cast.start_engines()
-        self.cast.start_applications()
+        if self.topology.bond:
+            self.cast.start_applications()
         self.cast.start_captures()
         self.cast.start_clients()
-        self.await_event("controller", "listening")
-        self.network.connect_controller(*CONTROLLER)
         if not self.topology.bond:
             self._bring_up_teams()
         self.await_(self.switches_ready, "all switches to have their flows")
@@ -87,6 +92,18 @@ class Bench:
         for name in self.scenario.traffic:
             self.await_event(client_of(name), "ready")
         self._ports = Ports({nic.switch_port for nic in self.topology.nics})
+
+    def _start_first(self) -> None:
+        """What must run before others start; it waits for the nursery to have imported all."""
+        self.cast.start_controller()
+        if not self.topology.bond:
+            self.cast.build()
+
+    def _start_members(self) -> None:
+        """What lives in nodes that have their links and addresses, and needs no switch."""
+        self.await_(lambda: not self.children.running("bpf"), "the BPF programs to be built")
+        self.cast.start_engines()
+        self.cast.start_applications()
 
     def _bring_up_teams(self) -> None:
         for who in self.cast.engines():

@@ -1,12 +1,11 @@
 """The processes of one run: controller, engines, agents, applications, clients, captures; how each is started.
 
-Decides the words of each and where it runs; in which order, and what is awaited, `bench` decides. What is Python and
-runs in a node comes from the nursery.
+Decides the words of each and where it runs; in which order, and what is awaited, `bench` decides. What is Python
+comes from the nursery.
 """
 
 import json
 import os
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -15,24 +14,13 @@ from typing import Any
 from scenarios import configs
 from scenarios.events import Emitter
 from scenarios.files import Files
-from scenarios.nursery import Nursery
+from scenarios.nursery import SHARED, Room
 from scenarios.processes import Children, Spawn
 from scenarios.schema import Scenario
 from topologies.network import Network
 from topologies.sandbox import OpenVSwitch
 
 CONTROLLER = ("127.0.0.1", 6653)
-FORKED = (
-    "host_agent.bpf.build",
-    "host_agent.engine",
-    "host_agent.agent",
-    "scenarios.app",
-    "scenarios.client",
-    "scenarios.command",
-)
-"""What the nursery imports: whatever starts more than once, or while somebody waits."""
-
-_HERE = partial(subprocess.Popen, stdin=subprocess.DEVNULL, start_new_session=True)
 
 
 class Cast:
@@ -43,7 +31,7 @@ class Cast:
         self._scenario, self._network, self._topology = scenario, network, network.topology
         self._run_dir, self._out, self._emit = run_dir, out, emit
         self._files = Files(run_dir, out)
-        self._nursery = Nursery()
+        self._room = Room(SHARED)
         # Commands of a scenario find the programs of teambed's own environment, python first of all, and the switch.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         env = os.environ | OpenVSwitch(run_dir).env | {"PATH": path}
@@ -55,19 +43,19 @@ class Cast:
         return self._run_dir / "controller.sock"
 
     def start_controller(self) -> None:
-        """It takes longest to import."""
+        """It listens before the switches are told of it."""
         listen, control = f"{CONTROLLER[0]}:{CONTROLLER[1]}", str(OpenVSwitch(self._run_dir).control)
         config = configs.controller(self._scenario, self._topology, listen, str(self.controller), control)
-        argv = [sys.executable, "-m", "controller", "--config", self._write("controller", config)]
-        self.children.start("controller", argv, _HERE)
+        argv = ["controller.__main__", "--config", self._write("controller", config)]
+        self.children.start("controller", argv, partial(self._room.spawn, None))
 
     def start_nursery(self) -> None:
-        """It imports; what it is asked to fork meanwhile has to wait."""
-        self.children.start("nursery", FORKED, self._nursery.begin)
+        """It may import still; what it is asked to fork meanwhile has to wait."""
+        self.children.start("nursery", ["nursery"], self._room.begin)
 
     def build(self) -> None:
         """The BPF programs, should they be older than their sources."""
-        self.children.start("bpf", ["host_agent.bpf.build"], partial(self._nursery.spawn, None), ends=True)
+        self.children.start("bpf", ["host_agent.bpf.build"], partial(self._room.spawn, None), ends=True)
 
     def start_engines(self) -> None:
         """The hosts' and the NICs'."""
@@ -137,7 +125,7 @@ class Cast:
         self.children.start(who, words, self._in(node), ends=True)
 
     def _start_python(self, who: str, node: str, module: str, *words: str, ends: bool = False) -> None:
-        self.children.start(who, [module, *words], partial(self._nursery.spawn, self._network.pid(node)), ends=ends)
+        self.children.start(who, [module, *words], partial(self._room.spawn, self._network.pid(node)), ends=ends)
 
     def _in(self, node: str) -> Spawn:
         return partial(self._network.popen, node)

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from scenarios import events, needs, title, verdict
+from scenarios import events, needs, nursery, title, verdict
 from scenarios.claim import claim
 from scenarios.load import Case, LoadError
 from scenarios.report import archive
@@ -108,21 +108,29 @@ class Run:
         """The runner, as a fork of this process: to import all of it anew would take as long as half the bring-up."""
         from scenarios import runner  # and with it Mininet: nobody else here needs it
 
-        out, keep = self.job.out, self.job.keep
+        scenario, out, keep = self.job.scenario, self.job.out, self.job.keep
         argv = [sys.executable, "-m", "scenarios.runner", "--scenario", str(out / "scenario.yaml"), "--out", str(out)]
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         env = {events.ZERO: repr(self._zero), "PYTHONPATH": os.pathsep.join(paths)}
 
+        nursery.SHARED.begin()
+
         def inside() -> int:
             title.call_it(argv)
             os.environ.update(env)
-            return runner.main(out, keep)
+            return runner.main(scenario, out, keep)
 
         # In a session of its own: Ctrl-C comes to this process alone, which asks the runner to finish. Not so where it
         # may need the terminal.
         with (out / "logs" / "runner.log").open("ab") as log:
             return sandbox.launch(
-                argv, inside=inside, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=keep is None
+                argv,
+                inside=inside,
+                pass_fds=nursery.SHARED.descriptors,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=keep is None,
             )
 
     def go_on(self, longest: float = LOOK_S) -> bool:

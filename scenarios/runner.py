@@ -14,10 +14,10 @@ from pathlib import Path
 from scenarios import keep
 from scenarios.bench import POLL_S, Bench
 from scenarios.events import Emitter, read
-from scenarios.load import load_file
 from scenarios.local import LocalError
 from scenarios.play import Play
 from scenarios.processes import RunError, raise_descriptor_limit
+from scenarios.schema import Scenario
 from scenarios.timeline import TimelineError
 from topologies import sandbox
 from topologies.commands import NetworkError
@@ -57,7 +57,7 @@ def _reason(bench: Bench, error: Exception) -> str:
     return str(error)
 
 
-def main(out: Path, kept: str | None) -> int:
+def main(scenario: Scenario, out: Path, kept: str | None) -> int:
     """The first process of a sandbox. kept: what a person gets when it fails, `keep.CLI` or `keep.PAUSE`."""
     events = os.open(out / "events.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     emit = Emitter("runner", events)
@@ -65,7 +65,7 @@ def main(out: Path, kept: str | None) -> int:
     bench: Bench | None = None
     try:
         sandbox.enter()
-        bench = Bench(load_file(out / "scenario.yaml"), sandbox.RUN_DIR, out, emit)
+        bench = Bench(scenario, sandbox.RUN_DIR, out, emit)
         run(bench)
     except (RunError, TimelineError, LocalError, NetworkError, SandboxError, TopologyError) as error:
         emit("error", reason=_reason(bench, error) if bench else str(error))

@@ -11,7 +11,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,11 +42,23 @@ class _Probe:
     required: bool = True
 
 
+_begun: "list[Future[list[Capability]]]" = []
+
+
+def begin() -> None:
+    """Have everything probed beside what this process does next; the next call of `probe` has the answers."""
+    beside = ThreadPoolExecutor(1)
+    _begun.append(beside.submit(probe, NAMES))
+    beside.shutdown(wait=False)
+
+
 def probe(names: Iterable[str] | None = None) -> list[Capability]:
     """Probes everything, or the capabilities named, in an order where causes come before their effects.
 
     Raises KeyError for a name that does not exist; NAMES has those that do.
     """
+    if names is None and _begun:
+        return _begun.pop().result()
     wanted = NAMES if names is None else tuple(names)
     unknown = [name for name in wanted if name not in NAMES]
     if unknown:

@@ -3,6 +3,7 @@
 It spares the start of an interpreter and all imports, which is most of what a short process does.
 """
 
+import ctypes
 import gc
 import os
 import select
@@ -12,6 +13,9 @@ import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NoReturn
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def begin() -> None:
@@ -48,11 +52,23 @@ def end(run: Callable[[], int | None]) -> NoReturn:
     os._exit(status if isinstance(status, int) else 0 if status is None else 1)
 
 
-def ended(pidfd: int, within_s: float | None) -> bool:
-    """Whether that process ends within this time; None: waits for it. As select, for descriptors of any number."""
+def die_with_parent(lives: Callable[[], bool]) -> None:
+    """SIGKILL for this process when the thread that forked it ends. lives: whether that is still there."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if not lives():  # it died before the line above took effect
+        os._exit(1)
+
+
+def ready(descriptor: int, within_s: float | None) -> bool:
+    """Whether it can be read within this time; None: waits for it. As select, for descriptors of any number."""
     one = select.poll()
-    one.register(pidfd, select.POLLIN)
+    one.register(descriptor, select.POLLIN)
     return bool(one.poll(None if within_s is None else within_s * 1000))
+
+
+def ended(pidfd: int, within_s: float | None) -> bool:
+    """Whether that process ends within this time; None: waits for it."""
+    return ready(pidfd, within_s)
 
 
 def descriptors() -> set[int]:

@@ -53,15 +53,17 @@ class Network(Links):
         self._pids: dict[str, int] = {}
         self._processes: list[subprocess.Popen[Any]] = []
 
-    def start(self, open_vswitch: Callable[[], None] = lambda: None) -> None:
+    def start(self, open_vswitch: Callable[[], None] = lambda: None, controller: tuple[str, int] | None = None) -> None:
         """Builds everything; on return all links are up and the switch has its ports, but no flows yet.
 
-        open_vswitch: returns when it runs; the nodes and links do not wait for it. Raises NetworkError.
+        open_vswitch: returns when it runs, and the controller with it; nodes have their links and addresses by then.
+        controller: where every switch finds it; None: connect_controller will tell. Raises NetworkError.
         """
         if self._net is not None:
             raise NetworkError("the network is up already")
         if os.geteuid() != 0:
             raise NetworkError("building a network needs root")
+        self._controller = controller
         try:
             self._timed("nodes", self._start_nodes)
             self._timed("links", self._make_links)
@@ -203,7 +205,9 @@ class Network(Links):
         for name in topology.nodes:
             self._pids[name] = net.addHost(name, ip=None, address=addresses.get(name)).pid
         for switch in topology.switches:
-            net.addSwitch(switch.name, dpid=f"{switch.dpid:x}", bridge=settings.bridge(topology, switch, self.datapath))
+            bridge = settings.bridge(topology, switch, self.datapath)
+            bridge += settings.controller(switch, *self._controller) if self._controller else []
+            net.addSwitch(switch.name, dpid=f"{switch.dpid:x}", bridge=bridge)
         for nic in topology.nics:
             node, wire = topology.wire_end(nic)
             net.addLink(node, nic.switch, port2=nic.port_no, intfName1=wire, intfName2=nic.switch_port)

@@ -29,7 +29,6 @@ OVS_SECONDS = 20.0
 
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 2, 4, 8, 1 << 14, 1 << 18  # linux/mount.h
 _CLONE_NEWNS, _CLONE_NEWPID, _CLONE_NEWNET = 0x00020000, 0x20000000, 0x40000000  # linux/sched.h
-_PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 # A daemon that detaches returns when it is ready, or with an error: nothing to poll.
 _DETACH = ("--detach", "--no-chdir", "--pidfile", "--log-file", "-vconsole:off")
@@ -77,7 +76,7 @@ def launch(
     def begin() -> None:
         # Among them what Popen opens to hear of errors: it waits until that is closed, by an exec or by hand.
         others = forks.descriptors() - {0, 1, 2, *pass_fds}
-        _die_with_parent(lambda: os.getppid() == caller)
+        forks.die_with_parent(lambda: os.getppid() == caller)
         try:
             _new_namespaces()
         except SandboxError as error:
@@ -93,7 +92,7 @@ def launch(
             os._exit(code if code >= 0 else 128 - code)
         os.close(held)
         # Its parent is in another namespace and cannot be asked for; it holds the other end of this pipe.
-        _die_with_parent(lambda: not select.select([alive], [], [], 0)[0])
+        forks.die_with_parent(lambda: not select.select([alive], [], [], 0)[0])
         os.close(alive)
         _mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
         if inside is not None:
@@ -104,12 +103,6 @@ def launch(
     sys.stdout.flush()
     sys.stderr.flush()
     return Sandbox(argv, env=env, pass_fds=pass_fds, preexec_fn=begin, **streams)
-
-
-def _die_with_parent(lives: Callable[[], bool]) -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if not lives():  # it died before the line above took effect
-        os._exit(1)
 
 
 def _new_namespaces() -> None:

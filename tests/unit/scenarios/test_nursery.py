@@ -4,12 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from scenarios.nursery import Nursery
+from scenarios.nursery import Nursery, Room
 from scenarios.processes import Children, RunError
 from tests.unit.scenarios.deaths import died
 
@@ -42,11 +43,11 @@ def begun(folder: str, **env: str) -> tuple[Children, Callable[..., None]]:
     sys.path.insert(0, folder)
     (out / "logs").mkdir()
     events = os.open(out / "events", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    children, nursery = Children(events, out / "logs", os.environ | {"WHO": "me"} | env), Nursery()
-    children.start("nursery", ["life"], nursery.begin)
+    children, room = Children(events, out / "logs", os.environ | {"WHO": "me"} | env), Room(Nursery(["life"]))
+    children.start("nursery", ["nursery"], room.begin)
 
     def start(who: str, *words: str, ends: bool = False) -> None:
-        children.start(who, ["life", *words], lambda argv, **how: nursery.spawn(None, argv, **how), ends=ends)
+        children.start(who, ["life", *words], lambda argv, **how: room.spawn(None, argv, **how), ends=ends)
 
     return children, start
 
@@ -60,7 +61,7 @@ def life(folder: str) -> None:
     while "stay" not in (out / "events").read_text():
         children.check()
     print(Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " "))
-    print(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1] == str(os.getpid()))
+    print(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1] == str(children.pid("nursery")))
     children.kill("one")
     print(os.path.exists(f"/proc/{pid}"))
     children.restart("one")
@@ -109,6 +110,36 @@ def large(folder: str) -> None:
     children.stop()
 
 
+def ends(folder: str) -> None:
+    """By the word of the process that began it, and with that process, however this ends; a room with it or not."""
+    for number in (None, signal.SIGKILL):
+        told, heard = os.pipe()
+        beginner = os.fork()
+        if beginner == 0:
+            before = children_of(os.getpid())
+            nursery = Nursery(["json"])
+            nursery.begin()
+            nursery.begin()  # it is there
+            (pid,) = children_of(os.getpid()) - before
+            os.write(heard, f"{pid} ".encode())
+            if number:
+                os.kill(os.getpid(), number)
+            nursery.end()
+            os.write(heard, f"{os.path.exists(f'/proc/{pid}')}".encode())
+            os._exit(0)
+        os.waitpid(beginner, 0)
+        os.close(heard)
+        pid, _, there = os.read(told, 100).decode().partition(" ")
+        deadline = time.monotonic() + 5
+        while os.path.exists(f"/proc/{pid}/exe") and time.monotonic() < deadline:
+            time.sleep(0.001)
+        print(there, os.path.exists(f"/proc/{pid}/exe"))
+
+
+def children_of(pid: int) -> set[int]:
+    return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
 needs_pidfd = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd_open")
 
 
@@ -134,6 +165,11 @@ def test_an_interrupted_start_leaves_no_answer_for_the_next(tmp_path):
 
 
 @needs_pidfd
+def test_it_ends_with_the_process_that_began_it(tmp_path):
+    assert said_by("ends", tmp_path) == ["False False", " False"]
+
+
+@needs_pidfd
 def test_words_and_environment_may_be_as_long_as_of_any_process(tmp_path):
     assert said_by("large", tmp_path) == ["True", "True"]
 
@@ -148,10 +184,10 @@ def test_the_life_of_forked_processes(tmp_path):
         "[]",
         "two ended unexpectedly with exit status 1: what was wrong",
         "three ended unexpectedly with exit status 1: ValueError: it went wrong",
-        "nursery was ended by SIGKILL; it left nothing in its log",
+        "nursery ended unexpectedly with exit status 1; it left nothing in its log",
         "four: life cannot be started: the nursery has ended",
     ]
     said = (tmp_path / "events").read_text().splitlines()
-    assert said[1] == "['stay'] me True True"
+    assert said[0] == "['stay'] me True True"
     # Nothing of the others is open in it: its streams, and what the list is read by.
     assert (tmp_path / "logs" / "two.log").read_text().splitlines()[0] == "['0', '1', '2', '3']"
