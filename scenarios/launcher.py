@@ -102,7 +102,7 @@ class Run:
         self._asked, self._give_up = interruption.count, float("inf")
         self._sandbox = None if reason else self._launch()
         """None when it is skipped, for this machine cannot run it."""
-        importlib.import_module("scenarios.report.page")  # for the end, while the sandbox comes up
+        importlib.import_module("scenarios.report.page").prepare()  # for the end, while the sandbox comes up
 
     def _launch(self) -> sandbox.Sandbox:
         """The runner, as a fork of this process: to import all of it anew would take as long as half the bring-up."""

@@ -23,7 +23,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any, NoReturn
 
 from scenarios import title
@@ -276,19 +275,31 @@ def _import(desk: socket.socket, modules: Sequence[str]) -> int:
         words, descriptors, *_ = socket.recv_fds(desk, _LONGEST, _MOST)
         if not words:
             return 0
-        channel, stdout, stderr, *namespaces = descriptors
-        _enter(namespaces[0], "pid")  # which is for what it forks; it stays outside itself
-        if os.fork() == 0:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            with suppress(OSError):  # the sandbox has ended
-                for kind, one in list(zip(_NAMESPACES, namespaces, strict=True))[1:]:
-                    _enter(one, kind)
-                os.chdir(folder)
-                _begin_anew(["nursery"], channel, (stdout, stderr))
-                forks.end(partial(_serve, channel))
-            os._exit(1)
+        with suppress(OSError):  # that sandbox has ended
+            _make_room(folder, *descriptors)
         _enter(own, "pid")
         forks.close(descriptors)
+
+
+def _make_room(folder: str, channel: int, stdout: int, stderr: int, *namespaces: int) -> None:
+    """Forks it. Raises OSError, and leaves this process's children in whichever PID namespace."""
+    first, *others = zip(namespaces, _NAMESPACES, strict=True)
+    _enter(*first)  # that of PIDs is for what is forked from here on; this process stays where it is
+    if os.fork():
+        return
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+    def live() -> int:
+        try:
+            for one in others:
+                _enter(*one)
+            os.chdir(folder)
+        except OSError:  # the sandbox has ended
+            return 1
+        _begin_anew(["nursery"], channel, (stdout, stderr))
+        return _serve(channel)
+
+    forks.end(live)
 
 
 def _serve(descriptor: int) -> int:

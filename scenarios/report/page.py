@@ -22,6 +22,14 @@ TOLD = 200
 Row = dict[str, Any]
 
 
+TEMPLATE = "page.html.j2"
+
+
+def prepare() -> None:
+    """Reads what a page is made from, so that it is soon made when it is wanted."""
+    template(TEMPLATE)
+
+
 def page(result: Mapping[str, Any], events: Sequence[Event], about: str) -> str:
     """The whole page."""
     measured, topology = result["measurements"], _first(events, "topology")
@@ -34,7 +42,7 @@ def page(result: Mapping[str, Any], events: Sequence[Event], about: str) -> str:
     drawn = bool(topology) and any(event["event"] == "up" for event in events)
     cut = [float(event["t"]) for event in events if event["event"] == "wire" and not event["up"]]
     panels = timeline.panels(series.throughput(events, grid), series.held(events, grid), series.records(events, grid))
-    return template("page.html.j2").render(
+    return template(TEMPLATE).render(
         result=result,
         reason=result.get("reason"),
         about=about,
