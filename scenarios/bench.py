@@ -208,17 +208,22 @@ class Bench:
         Raises LocalError, NetworkError.
         """
         topology = self.topology
-        ours = {ip for team in topology.teams for ip in (team.ip4, team.ip6)}
-        ports = {port for service in self.scenario.services.values() for port in service.all_ports}
-        held = [
-            one
-            for client in sorted({traffic.client for traffic in self.scenario.traffic.values()})
-            for one in sockets.connections(self.network.sockets(client), mine_first=True)
-            if one[2] in ours and one[3] in ports
-        ]
+        before = self._held_by_clients()
         places = {nic.name: self.network.sockets(nic.name) for nic in topology.nics}
         places[sockets.HOST] = self.network.sockets(topology.server)
-        return len(held), sockets.differences(held, places, self.all_records())
+        records = self.all_records()
+        held = sorted(before & self._held_by_clients())  # looking takes long; one that has ended meanwhile says nothing
+        return len(held), sockets.differences(held, places, records)
+
+    def _held_by_clients(self) -> set[sockets.Connection]:
+        ours = {ip for team in self.topology.teams for ip in (team.ip4, team.ip6)}
+        ports = {port for service in self.scenario.services.values() for port in service.all_ports}
+        return {
+            one
+            for client in {traffic.client for traffic in self.scenario.traffic.values()}
+            for one in sockets.connections(self.network.sockets(client), mine_first=True)
+            if one[2] in ours and one[3] in ports
+        }
 
     # ------------------------------------------------------------------------------------------- acting
 

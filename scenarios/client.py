@@ -24,7 +24,7 @@ from typing import Any
 from scenarios.counts import said
 from scenarios.driver import Driver
 from scenarios.events import Emitter
-from scenarios.resets import Address, Pair, ResetCounter, pair
+from scenarios.resets import Address, End, Pair, ResetCounter, end, pair
 from scenarios.sizes import draw
 from scenarios.tally import PORTS, TOGETHER_S, TOLD_RESETS, Each, Ends, Progress
 from scenarios.transfer import Order, Transfer, errno_name
@@ -49,6 +49,7 @@ class Client:
         self._left: int = arguments.count
         self._new: list[tuple[Address, Address]] = []
         self._ports: dict[Pair, int] = {}
+        self._gone: set[End] = set()
         self._deadline = time.monotonic() + arguments.limit
 
     def run(self) -> None:
@@ -71,7 +72,7 @@ class Client:
         self._emit("done", traffic=self._a.traffic, **self._ends.facts(), **sums)
         if self._ports:
             # An RST that answers a connection's last segments is seen only if somebody still looks.
-            found = counter.count_for(LINGER_S, self._ports.keys()) if counter else None
+            found = counter.count_for(LINGER_S, self._ports.keys(), self._gone) if counter else None
             self._tell_resets(found)
 
     def _tell_resets(self, found: Counter[Pair] | None) -> None:
@@ -137,6 +138,8 @@ class Client:
             self._said[key].append(count)
         self._each.add(transfer, near, far, counts)
         transfer.sock.close()
+        if transfer.whole and self._a.half == "server":  # otherwise it is the application that closes last
+            self._gone.add(end(*near))
         self._ends.add(transfer)
         for first in range(0, len(transfer.responses), PORTS):
             times = [round(one * 1000, 3) for one in transfer.responses[first : first + PORTS]]

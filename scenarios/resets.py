@@ -47,7 +47,8 @@ _FILTER = [
 ]
 
 Address = tuple[str, int]
-Pair = frozenset[tuple[bytes, int]]
+End = tuple[bytes, int]
+Pair = frozenset[End]
 
 
 class Segments:
@@ -104,16 +105,22 @@ class ResetCounter:
         """Listens on all interfaces of this network namespace."""
         self._segments = Segments(RST)
 
-    def count_for(self, seconds: float, pairs: Set[Pair]) -> Counter[Pair]:
-        """RST segments of these connections since the last call, and during so many seconds from now on."""
-        deadline, found = time.monotonic() + seconds, self._count(pairs)
+    def count_for(self, seconds: float, pairs: Set[Pair], gone: Set[End] = frozenset()) -> Counter[Pair]:
+        """RST segments of these connections since the last call, and during so many seconds from now on.
+
+        gone: ends that had everything and closed last. Such an end's TCP is gone with the acknowledgement of its FIN; a
+        FIN that was sent twice is acknowledged twice, and the second one answered by an RST without an ACK (RFC 9293,
+        3.10.7.1), which resets nothing.
+        """
+        deadline, found = time.monotonic() + seconds, self._count(pairs, gone)
         while (left := deadline - time.monotonic()) > 0:
             if select.select([self._segments], [], [], left)[0]:
-                found += self._count(pairs)
+                found += self._count(pairs, gone)
         return found
 
-    def _count(self, pairs: Set[Pair]) -> Counter[Pair]:
-        return Counter(one.pair for one in self._segments.read() if one.pair in pairs)
+    def _count(self, pairs: Set[Pair], gone: Set[End]) -> Counter[Pair]:
+        of_them = (one for one in self._segments.read() if one.pair in pairs)
+        return Counter(one.pair for one in of_them if one.flags & ACK or one.source not in gone)
 
     def close(self) -> None:
         """Close the socket."""
@@ -122,10 +129,11 @@ class ResetCounter:
 
 def pair(one: Address, other: Address) -> Pair:
     """The two ends of a connection, whichever of them sends."""
-    return frozenset({_end(*one), _end(*other)})
+    return frozenset({end(*one), end(*other)})
 
 
-def _end(address: str, port: int) -> tuple[bytes, int]:
+def end(address: str, port: int) -> End:
+    """As segments name it."""
     return ipaddress.ip_address(address).packed, port
 
 
@@ -133,8 +141,8 @@ def _end(address: str, port: int) -> tuple[bytes, int]:
 class Segment:
     """A TCP segment's ends and flags. Addresses are bytes."""
 
-    source: tuple[bytes, int]
-    target: tuple[bytes, int]
+    source: End
+    target: End
     flags: int
 
     @property

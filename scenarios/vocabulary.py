@@ -20,7 +20,11 @@ TRAFFIC: dict[str, tuple[Kind, str]] = {
     "took_ms": ("duration", "of a command: from its start to its end"),
     "bytes": ("size", "bytes delivered to the client and to the application"),
     "goodput_mbit": ("rate", "delivered bits over the time from the connection's start to its end"),
-    "resets": ("count", "RST segments of this connection that passed the client's interface, either way"),
+    "resets": (
+        "count",
+        "RST segments of this connection that passed the client's interface, either way; less those by which a client "
+        "whose server closed first answers a late acknowledgement, when it has everything and is gone",
+    ),
     "connections": ("count", "connections that came about"),
     "broken": ("count", "connections that ended with an error at the client, or never came about"),
     "lost": ("count", "connections whose context was lost, as the agent named them"),
