@@ -256,9 +256,10 @@ class _Batch:
         return settled
 
     def _repoint(self, legs: Legs) -> Some:
-        """Their records name the new place. Held frames go there ahead of newer ones; where there are none, those need
-        not wait."""
-        waiting = self._hold.waiting([leg.connection for leg in legs])
+        """Their records name the new place. Held frames go there ahead of newer ones; of many, those that have none are
+        settled by the same change. A lone one may be in full stream, and frames come at any moment."""
+        names = [leg.connection for leg in legs]
+        waiting = self._hold.waiting(names) if len(legs) > 1 else names
         behind = yield from self._set([leg for leg in legs if leg.connection in waiting], Stage.HELD, moved=True)
         direct = yield from self._set([leg for leg in legs if leg.connection not in waiting], Stage.SETTLED, moved=True)
         for leg in (*behind, *direct):

@@ -245,12 +245,12 @@ def test_without_held_frames_the_record_is_changed_once_and_what_comes_meanwhile
     def come(bench: Bench) -> None:
         bench.held[ONE] = 2
 
-    bench = Bench(on(1), disturb={"SETTLED nic moved": come})
+    bench = Bench(on(1), OTHERS, disturb={"SETTLED nic moved": come})
     bench.held.clear()
-    outcome = bench.run(plan(1, 2))
+    outcomes = bench.run_all(plan(1, 2))
     assert [step for step in bench.log if "nic" in step] == ["HELD nic", "SETTLED nic moved"]
-    assert bench.record == replace(on(1), nic=2, epoch=8)
-    assert (outcome.held_frames, bench.held) == (2, {})
+    assert {bench.get(name) for name in bench.names} == {replace(on(1), nic=2, epoch=8)}
+    assert ([outcome.held_frames for outcome in outcomes], bench.held) == ([2, 0, 0, 0, 0, 0], {})
 
 
 def test_parts_are_named_and_timed() -> None:
