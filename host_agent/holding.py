@@ -84,8 +84,7 @@ class Holding:
     # -- bytes -------------------------------------------------------------------------------------------------------
 
     def take(self, connection: Connection, tcp: socket.socket, channel: socket.socket, *, waits: bool = False) -> Held:
-        """A connection with its application's channel, neither of which blocks; both belong to us from now on. waits:
-        until it is released."""
+        """Takes over a connection and its application's channel, neither of which blocks. waits: for its release."""
         tcp.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
         before = self._connections.get(connection)
         if before is not None:  # it is away, or has ended, and nobody has said so yet: its name is another's now
@@ -113,7 +112,7 @@ class Holding:
     def _unwatch(self, held: Held) -> None:
         self._busy.pop(held.connection, None)
         if held.waits:
-            held.waits = held.asks = False
+            held.waits = False
             return
         self._loop.unwatch(held.tcp.fileno())
         self._loop.unwatch(held.channel.fileno())
@@ -272,9 +271,8 @@ class Holding:
         """From now on their frames may come by the wire, and those that waited for that carry bytes."""
         here = [held for one in connections if (held := self._connections.get(one)) and held.frozen is None]
         self._steering.joined([held.connection for held in here])
-        for held in here:
-            if held.waits:
-                self._begin(held)
+        for held in [one for one in here if one.waits]:
+            self._begin(held)
 
     def _begin(self, held: Held) -> None:
         """What the application has for the peer comes first: its acknowledgement tells what a probe would ask for."""
@@ -288,7 +286,6 @@ class Holding:
                 self._fills(held)
             if held.asks and not (outward.total and all_sent(held.tcp)):
                 repair.probe(held.tcp)
-            held.asks = False
 
     def thaw(self, connection: Connection) -> None:
         """A frozen connection goes on. Raises Refused."""
