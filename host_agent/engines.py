@@ -47,7 +47,8 @@ class Engines:
     """peers: those that there is a conversation with, by place. absent: why with others there was none at the start."""
 
     def __init__(self, loop: Loop, sockets: Mapping[int, str], listener: Listener):
-        """sockets: the engines' by place. One that is not there is gone, and looked for, as one that dies later."""
+        """sockets: the engines' by place. One that is not there is gone, and looked for, as one that dies later. Raises
+        PeerGone when one that is there cannot be met: what it holds is not lost."""
         self._loop, self._sockets, self._listener = loop, sockets, listener
         self.peers: dict[int, EnginePeer] = {}
         self._gone: set[int] = set()
@@ -57,7 +58,7 @@ class Engines:
         for place in sockets:
             try:
                 self._meet(place)
-            except PeerGone as gone:
+            except Dead as gone:
                 self.absent[place] = str(gone)
                 self._gone.add(place)
                 loop.after(RECONNECT, partial(self._meet_again, place))

@@ -381,3 +381,15 @@ def test_one_that_is_not_there_at_the_start_is_gone_and_comes_later(tmp_path: Pa
     case.nics[1].die()
     case.turn()
     assert case.words()[2:] == [(1, "gone"), (1, "lost")]
+
+
+def test_one_that_is_there_and_cannot_be_met_at_the_start_has_lost_nothing(case: Case) -> None:
+    """What it holds lives, and nobody may end it: there is no agent then."""
+    waiting = []
+    with suppress(PeerGone):
+        waiting.extend(EnginePeer(str(case.nics[0].path)) for _ in range(5))
+    parts: Any = (case.loop, {0: str(case.nics[0].path)}, case)
+    with pytest.raises(PeerGone, match="temporarily unavailable"):
+        Engines(*parts)
+    for peer in waiting:
+        peer.close()
