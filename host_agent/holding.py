@@ -224,20 +224,20 @@ class Holding:
             held = self._connections.get(connection)
             try:
                 if held is None:
-                    ended = connection in self._closing
-                    raise NotHere("it has ended here (TIME-WAIT)" if ended else "no such connection here")
+                    raise NotHere(f"{'it has ended' if connection in self._closing else 'no such connection'} here")
                 if connection in refused:
                     raise refused[connection]
                 yield self._read(held)
             except repair.CannotMove as refusal:
+                if held is not None and held.waits:  # it stays, and who did not release it may never do so
+                    self._begin(held)
                 yield refusal
 
     def _freeze(
         self, live: dict[Connection, Held], next_hops: Mapping[Connection, bytes | None]
     ) -> dict[Connection, repair.CannotMove]:
         """Those that will not be."""
-        learned = self._steering.leaving(list(live))
-        for (connection, held), mac in zip(live.items(), learned, strict=True):
+        for (connection, held), mac in zip(live.items(), self._steering.leaving(list(live)), strict=True):
             held.next_hop = mac or next_hops[connection] or held.next_hop
         whys = repair.freeze([held.tcp for held in live.values()])
         refused = {one: whys[held.tcp] for one, held in live.items() if held.tcp in whys} if whys else {}

@@ -12,6 +12,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from host_agent import repair
 from host_agent.connection import Connection
 from host_agent.holding import Holding
 from host_agent.limits import Limits
@@ -25,13 +26,14 @@ BYTES = bytes(range(256)) * 40_000  # more than all buffers on the way hold
 class Bench:
     """One connection: peer -- tcp, channel -- application. widened: how often the loop was told to tell more."""
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack, *, waits: bool = False) -> None:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         self.peer = stack.enter_context(socket.create_connection(listener.getsockname()))
         tcp, _ = listener.accept()
         self.application, channel = socket.socketpair()
         stack.enter_context(self.application)
         self.loop, self.widened, steering = TurnedLoop(), 0, MagicMock()
+        steering.leaving.side_effect = lambda connections: [None] * len(connections)
         stack.callback(self.loop.epoll.close)
         parts: Any = (self.loop, steering, Limits(), lambda *_: None)
         self.holding = Holding(*parts)
@@ -46,7 +48,7 @@ class Bench:
         for one in (tcp, channel, self.peer, self.application):
             one.setblocking(False)
             stack.callback(one.close)
-        self.holding.take(ONE, tcp, channel)
+        self.holding.take(ONE, tcp, channel, waits=waits)
 
     def turn(self) -> None:
         self.loop.turn()
@@ -98,3 +100,26 @@ def test_nobody_asks_whether_a_sink_that_takes_all_can_be_written_to(bench: Benc
         bench.turn()
     assert (bench.application.recv(100), bench.widened) == (b"question", 0)
     assert not bench.holding._connections[ONE].fills
+
+
+@pytest.fixture
+def waiting() -> Iterator[Bench]:
+    with ExitStack() as stack:
+        yield Bench(stack, waits=True)
+
+
+def test_one_that_waits_for_its_release_carries_nothing_before(waiting: Bench) -> None:
+    waiting.application.send(b"answer")
+    waiting.turn()
+    assert not waiting.holding._connections[ONE].relay.outward.total
+    waiting.holding.joined([ONE])
+    assert waiting.holding._connections[ONE].relay.outward.total == len(b"answer")
+
+
+def test_one_that_waits_and_may_not_leave_waits_no_longer(waiting: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its release was lost with a conversation; a save before the next one is refused."""
+    waiting.application.send(b"answer")
+    refusal = repair.CannotMove("urgent data pending")
+    monkeypatch.setattr(repair, "freeze", lambda some: dict.fromkeys(some, refusal))
+    assert list(waiting.holding.save({ONE: None})) == [refusal]
+    assert waiting.holding._connections[ONE].relay.outward.total == len(b"answer")
