@@ -8,6 +8,7 @@ import importlib
 import os
 import signal
 import sys
+from typing import NoReturn
 
 from scenarios import nursery
 from topologies import capabilities
@@ -21,20 +22,27 @@ def begin(module: str = "scenarios.cli") -> int:
     """Import it, and run its main."""
     heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not by a shell's background job
     if heeded:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+        signal.signal(signal.SIGINT, _end_at_once)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # ./teambed has it wait until now
     if sys.argv[1:2] in RUNNING and os.geteuid() == 0:
         nursery.SHARED.begin()
         capabilities.begin()
     main = importlib.import_module(module).main
     try:
-        if heeded:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        return int(main())
+        try:
+            if heeded:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+            return int(main())
+        finally:
+            if heeded:  # no traceback from the interpreter's own end either
+                signal.signal(signal.SIGINT, _end_at_once)
+            nursery.SHARED.end()
     except KeyboardInterrupt:
         return INTERRUPTED
-    finally:
-        nursery.SHARED.end()
+
+
+def _end_at_once(_number: int, _frame: object) -> NoReturn:
+    os._exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

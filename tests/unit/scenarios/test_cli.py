@@ -177,6 +177,14 @@ def test_ctrl_c_while_it_is_imported_ends_it_without_a_word(tmp_path, module, wo
     assert _said(tmp_path, words) == (130, "", "")
 
 
+def test_ctrl_c_while_it_ends_leaves_no_traceback(tmp_path):
+    """The interpreter waits for threads, and more, when all is said."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import atexit, os, signal\natexit.register(os.kill, os.getpid(), signal.SIGINT)\n"
+    )
+    assert _said(tmp_path, ["scenarios", "validate", "none.yaml"])[2].count("\n") == 1
+
+
 @pytest.mark.parametrize("words", [["benchmarks"], ["scenarios", "bench", "moves"]])
 def test_ctrl_c_while_a_benchmark_runs_ends_it_without_a_traceback(tmp_path, words):
     (tmp_path / "sitecustomize.py").write_text(
@@ -188,7 +196,8 @@ def test_ctrl_c_while_a_benchmark_runs_ends_it_without_a_traceback(tmp_path, wor
 
 def _said(before, words):
     done = subprocess.run(
-        [sys.executable, "-m", *words],
+        # A shell's background job ignores it, and hands that down.
+        ["env", "--default-signal=INT", sys.executable, "-m", *words],
         env=os.environ | {"PYTHONPATH": f"{before}:{ROOT}"},
         capture_output=True,
         text=True,
