@@ -43,6 +43,7 @@ MODULES = (
 
 _NAMESPACES = {"pid": 0x20000000, "mnt": 0x00020000, "net": 0x40000000}  # linux/sched.h, by their names in /proc
 _LONGEST = 100  # bytes of a message; what it is about comes in memory of its own
+_PATH = 4096  # bytes of a folder's name at most, linux/limits.h
 _MOST = 8  # descriptors of a message
 _UNKNOWN = 1
 """The status of what ended when nobody was left to be told how."""
@@ -80,15 +81,19 @@ class Nursery:
         return () if self._desk is None else (self._desk.fileno(),)
 
     def ask(self, descriptors: Sequence[int]) -> None:
-        """For a room: its channel, standard output and error, and namespaces. Raises OSError when it has ended."""
+        """For a room in this folder: its channel, standard output and error, and namespaces.
+
+        Raises OSError when the nursery has ended.
+        """
         assert self._desk is not None
-        socket.send_fds(self._desk, [b"room"], descriptors)
+        socket.send_fds(self._desk, [os.fsencode(os.getcwd())], descriptors)
 
     def end(self) -> None:
         """Of the process that began it; returns when it is gone. Its rooms stay."""
         if self._pid:
-            os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
+            with suppress(ProcessLookupError, ChildProcessError):  # whoever called us may have SIGCHLD ignored
+                os.kill(self._pid, signal.SIGKILL)
+                os.waitpid(self._pid, 0)
             self._pid = 0
 
 
@@ -257,7 +262,9 @@ class Room:
         self._channel.shutdown(socket.SHUT_WR)
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """SIGKILL; and should it come only now, it finds nobody."""
+        assert self._channel is not None
+        self._channel.shutdown(socket.SHUT_RDWR)
         self.send_signal(signal.SIGKILL)
 
 
@@ -270,10 +277,10 @@ def _import(desk: socket.socket, modules: Sequence[str]) -> int:
     gc.enable()
     raise_descriptor_limit()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel waits for rooms
-    own, folder = os.open("/proc/self/ns/pid", os.O_RDONLY), os.getcwd()
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY)
     while True:
-        words, descriptors, *_ = socket.recv_fds(desk, _LONGEST, _MOST)
-        if not words:
+        folder, descriptors, *_ = socket.recv_fds(desk, _PATH, _MOST)
+        if not folder:
             return 0
         with suppress(OSError):  # that sandbox has ended
             _make_room(folder, *descriptors)
@@ -281,7 +288,7 @@ def _import(desk: socket.socket, modules: Sequence[str]) -> int:
         forks.close(descriptors)
 
 
-def _make_room(folder: str, channel: int, stdout: int, stderr: int, *namespaces: int) -> None:
+def _make_room(folder: bytes, channel: int, stdout: int, stderr: int, *namespaces: int) -> None:
     """Forks it. Raises OSError, and leaves this process's children in whichever PID namespace."""
     first, *others = zip(namespaces, _NAMESPACES, strict=True)
     _enter(*first)  # that of PIDs is for what is forked from here on; this process stays where it is

@@ -114,16 +114,22 @@ def large(folder: str) -> None:
 
 
 def ends(folder: str) -> None:
-    """By the word of the process that began it, and with that process, however this ends; a room with it or not."""
+    """By the word of the process that began it, and with that process, however this ends, though a runner asks on."""
     for number in (None, signal.SIGKILL):
         told, heard = os.pipe()
+        asking, done = os.pipe()
         beginner = os.fork()
         if beginner == 0:
-            before = children_of(os.getpid())
+            signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # as its own caller may have had it
             nursery = Nursery(["json"])
             nursery.begin()
             nursery.begin()  # it is there
-            (pid,) = children_of(os.getpid()) - before
+            (pid,) = children_of(os.getpid())
+            if os.fork() == 0:  # the runner
+                os.close(heard)
+                os.close(done)
+                os.read(asking, 1)
+                os._exit(0)
             os.write(heard, f"{pid} ".encode())
             if number:
                 os.kill(os.getpid(), number)
@@ -132,11 +138,34 @@ def ends(folder: str) -> None:
             os._exit(0)
         os.waitpid(beginner, 0)
         os.close(heard)
+        os.close(asking)
         pid, _, there = os.read(told, 100).decode().partition(" ")
         deadline = time.monotonic() + 5
         while os.path.exists(f"/proc/{pid}/exe") and time.monotonic() < deadline:
             time.sleep(0.001)
         print(there, os.path.exists(f"/proc/{pid}/exe"))
+        os.close(done)
+
+
+def late(folder: str) -> None:
+    """Those who wait for a room may be elsewhere than when the nursery began, and may give up."""
+    here = Path(folder, "here")
+    here.mkdir()
+    os.chdir(here)
+    nursery = Nursery(["json"])
+    nursery.begin()
+    here.rmdir()
+    os.chdir(folder)
+    room = Room(nursery).begin([], stdout=1, stderr=sys.stderr, env={})
+    print(os.path.samefile(f"/proc/{room.pid}/cwd", folder))
+    (pid,) = children_of(os.getpid())
+    os.kill(pid, signal.SIGSTOP)
+    os.waitpid(pid, os.WUNTRACED)
+    room = Room(nursery).begin([], stdout=1, stderr=sys.stderr, env={})
+    room.terminate()
+    room.kill()
+    print(room.wait())
+    nursery.end()
 
 
 def children_of(pid: int) -> set[int]:
@@ -170,6 +199,11 @@ def test_an_interrupted_start_leaves_no_answer_for_the_next(tmp_path):
 @needs_pidfd
 def test_it_ends_with_the_process_that_began_it(tmp_path):
     assert said_by("ends", tmp_path) == ["False False", " False"]
+
+
+@needs_pidfd
+def test_a_room_is_where_it_is_asked_for_and_nobody_waits_for_one_that_does_not_come(tmp_path):
+    assert said_by("late", tmp_path) == ["True", "0"]
 
 
 @needs_pidfd
