@@ -235,7 +235,7 @@ class Custody:
         emit(self._config.name, "recorded", **connection.fields(), nic=self._team.name(nic))
 
     def accepted(self, connection: Connection) -> None:
-        """The host's engine has it. It may have been due before that: the handshake's frames count as well."""
+        """The host's engine has it. It may have been due before that, by its first bytes."""
         record = self._records.get(connection)
         if self.tracker.ended(connection):  # an earlier one of that name has, whose record may be long gone
             self.tracker.forget(connection)

@@ -40,4 +40,10 @@ static __always_inline __u64 last_tick(void)
 	return known->at;
 }
 
+/* `now` may be the kernel's last tick, and `then` a time that was read exactly, or another CPU's tick. */
+static __always_inline __u64 elapsed(__u64 then, __u64 now)
+{
+	return now > then ? now - then : 0;
+}
+
 #endif

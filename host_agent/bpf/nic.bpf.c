@@ -92,7 +92,7 @@ static __always_inline struct nic_ports *ports(void)
  * for other connections of this peer may be silent. Two routers that take turns do not keep everybody busy. */
 static __always_inline void learn(struct steer *s, struct frame *f, __u64 now)
 {
-	if (s->learned && now - s->learned < LEARN_EVERY)
+	if (s->learned && elapsed(s->learned, now) < LEARN_EVERY)
 		return;
 	s->learned = now;
 	__builtin_memcpy(s->next_hop, f->peer_mac, ETH_ALEN);

@@ -142,12 +142,6 @@ static __always_inline void note_fins(struct record *r, struct frame *f, bool fr
 		r->closing = 1;
 }
 
-/* `now` may be the kernel's last tick, and `then` a time that was read exactly. */
-static __always_inline __u64 elapsed(__u64 then, __u64 now)
-{
-	return now > then ? now - then : 0;
-}
-
 /* Block 414: whether this stray is told. The first ones of an epoch may be late, or a flap of the switch's. */
 static __always_inline bool stray_is_told(struct team *t, struct record *r, __u64 now)
 {
