@@ -63,6 +63,9 @@ class Nursery:
         """Fork it, unless it is there. No other threads must run yet, and it ends with the one that calls this."""
         if self._desk is not None:
             return
+        while (nothing := os.open(os.devnull, os.O_RDWR)) <= 2:  # closed by the caller: ours would be taken for it
+            pass
+        os.close(nothing)
         self._desk, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         caller = os.getpid()
         sys.stdout.flush()
