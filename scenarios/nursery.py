@@ -62,7 +62,11 @@ class Nursery:
     def begin(self) -> None:
         """Fork it, unless it is there. No other threads must run yet, and it ends with the one that calls this."""
         if self._desk is not None:
-            return
+            if not forks.ready(self._desk.fileno(), 0):  # it never says a word, so it is there
+                return
+            self._desk.close()
+            with suppress(ChildProcessError):
+                os.waitpid(self._pid, os.WNOHANG)
         while (nothing := os.open(os.devnull, os.O_RDWR)) <= 2:  # closed by the caller: ours would be taken for it
             pass
         os.close(nothing)

@@ -148,7 +148,8 @@ def ends(folder: str) -> None:
 
 
 def late(folder: str) -> None:
-    """Those who wait for a room may be elsewhere than when the nursery began, and may give up."""
+    """Those who wait for a room may be elsewhere than when the nursery began, and may give up; after its death there is
+    another one."""
     here = Path(folder, "here")
     here.mkdir()
     os.chdir(here)
@@ -167,6 +168,10 @@ def late(folder: str) -> None:
     room.terminate()
     room.kill()
     print(room.wait())
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    room = Room(nursery).begin([], stdout=1, stderr=sys.stderr, env={})
+    print(room.pid > 0, pid in children_of(os.getpid()))
     nursery.end()
 
 
@@ -205,7 +210,7 @@ def test_it_ends_with_the_process_that_began_it(tmp_path):
 
 @needs_pidfd
 def test_a_room_is_where_it_is_asked_for_and_nobody_waits_for_one_that_does_not_come(tmp_path):
-    assert said_by("late", tmp_path) == ["True", "True", "0"]
+    assert said_by("late", tmp_path) == ["True", "True", "0", "True False"]
 
 
 @needs_pidfd
