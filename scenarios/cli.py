@@ -37,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Every mistake of the caller is one line on stderr."""
     arguments = _parser().parse_args(argv)
     try:
-        return int(arguments.do(arguments))
+        status = int(arguments.do(arguments))
+        sys.stdout.flush()
+        return status
     except LoadError as error:
         print("\n".join(error.lines), file=sys.stderr)
         return WRONG
@@ -332,6 +334,8 @@ def _report(arguments: argparse.Namespace) -> int:
                 verdict, name = case.result["verdict"], case.result["scenario"]
                 print(f"{verdict.upper()} {name}: {_short(folder / 'report.html')}")
         archive.write_junit(arguments.folder, cases)
+    except BrokenPipeError:  # who reads what is printed has gone
+        raise
     except OSError as error:
         raise CallError(f"{error.filename or arguments.folder}: {error.strerror}") from None
     if complaints:

@@ -20,7 +20,11 @@ Event = dict[str, Any]
 
 
 class Damaged(Exception):
-    """An event lacks what it must tell: one line, which names it."""
+    """An event makes no sense: its line in the file, and why, for a person."""
+
+    def __init__(self, line: int, why: str) -> None:
+        super().__init__(why)
+        self.line = line
 
 
 class Told(Event):
@@ -28,8 +32,14 @@ class Told(Event):
 
     line = 0
 
+    def without(self, key: str) -> "Told":
+        """The same event, had it not told this."""
+        other = Told((name, value) for name, value in self.items() if name != key)
+        other.line = self.line
+        return other
+
     def __missing__(self, key: str) -> Any:
-        raise Damaged(f"line {self.line} of events.jsonl: the event `{self['event']}` lacks `{key}`")
+        raise Damaged(self.line, f"the event `{self.get('event')}` lacks `{key}`")
 
 
 class Emitter:
@@ -73,9 +83,9 @@ class Tail:
         self._file.close()
 
 
-def read(path: Path) -> list[Event]:
+def read(path: Path) -> list[Told]:
     """All events of a finished run, in the order of their times."""
-    events: list[Event] = []
+    events: list[Told] = []
     for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
         for event in _parse([line]):
             told = Told(event)

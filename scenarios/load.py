@@ -86,9 +86,8 @@ def cases_of_file(path: Path | str, overrides: Sequence[str] = ()) -> list[Case]
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        raise LoadError(
-            [f"{path}: cannot be read: {error.strerror}; see `teambed list` for those that come along"]
-        ) from None
+        help_ = "; see `teambed list` for those that come along" if isinstance(error, FileNotFoundError) else ""
+        raise LoadError([f"{path}: cannot be read: {error.strerror}{help_}"]) from None
     except UnicodeDecodeError:
         raise LoadError([f"{path}: is not text in UTF-8"]) from None
     return cases(text, str(path), overrides)
@@ -159,7 +158,11 @@ def show(place: Place) -> str:
 
 def _read(text: str, name: str) -> tuple[yaml.Node, Any]:
     """The text's nodes, which know their lines, and its plain data. Raises LoadError."""
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise LoadError([f"{name}:{line}: not YAML: {_yaml_reason(error)}"]) from None
     loader.name = name
     try:
         root = loader.get_single_node()
@@ -200,6 +203,8 @@ def _value(text: str, written: str, key: str) -> Any:
 
 
 def _yaml_reason(error: Exception) -> str:
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"the character U+{error.character:04X} has no place in a text"
     if isinstance(error, yaml.MarkedYAMLError):
         return " ".join((error.problem or error.context or "cannot be read").split())
     return " ".join(str(error).split()) or type(error).__name__

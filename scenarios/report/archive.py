@@ -5,17 +5,19 @@ Reads events.jsonl, scenario.yaml, the captures and the runner's log; writes res
 
 import json
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from scenarios import events, verdict
-from scenarios.claim import under_way
+from scenarios.claim import RECORD, under_way
 from scenarios.console import told
 from scenarios.load import load_file
 from scenarios.processes import last_words
 from scenarios.report import captures
+from scenarios.report.damage import damage
 from scenarios.report.junit import Case, junit
+from scenarios.report.pcapng import Comment
 from scenarios.schema import Scenario
 
 _FLAT = re.compile(r"\[\s+([^\[\]{}]*?)\s+\]")
@@ -27,29 +29,62 @@ class NoRun(Exception):
 
 
 def runs(folder: Path) -> list[Path]:
-    """The folders of runs: this one, or those in it, in order. Raises NoRun."""
-    found = (
-        [folder]
-        if (folder / "events.jsonl").is_file()
-        else sorted(file.parent for file in folder.glob("*/events.jsonl"))
-    )
+    """The folders of runs: this one, or those in it, in order. Raises NoRun, OSError."""
+    inside = sorted(folder.iterdir())
+    found = [folder] if _holds_a_run(folder) else [one for one in inside if _holds_a_run(one)]
     if not found:
         raise NoRun(f"{folder} holds no run: no events.jsonl is in it, nor in a folder in it")
     return found
 
 
+def _holds_a_run(folder: Path) -> bool:
+    """Also where nobody may look into it: that is told then, rather than that there is none."""
+    try:
+        (folder / RECORD).stat()
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def rebuild(folder: Path) -> Case:
-    """Judge an archived run again, by its own scenario file. Raises NoRun, LoadError, OSError."""
+    """Judge an archived run again, by its own scenario file. Raises NoRun, LoadError, OSError.
+
+    An archive may come from anywhere: what makes no sense in it is the reader's to know, in one line.
+    """
+    if (folder / RECORD).exists() and not (folder / RECORD).is_file():
+        raise NoRun(f"{folder / RECORD} is no file; put the run's own there, or remove the folder")
     if under_way(folder):
-        raise NoRun(f"{folder}: the run is under way")
+        raise NoRun(f"{folder}: the run is under way; wait for its end")
     scenario = _scenario(folder)
-    with _readable(folder):
+    try:
         return write(folder, scenario)
+    except OSError:
+        raise
+    except Exception as error:
+        record = events.read(folder / RECORD)
+        found = damage(lambda part: _made(folder, scenario, part), record)
+        if found is None:  # a mistake of ours
+            raise
+        remedy = "delete the line, or run the scenario again"
+        raise NoRun(f"{folder / RECORD}:{found.line}: {found}; {remedy}") from error
 
 
 def write(folder: Path, scenario: Scenario) -> Case:
     """Judge what the folder's events tell, and write everything, or nothing. Raises OSError."""
-    record = events.read(folder / "events.jsonl")
+    record = events.read(folder / RECORD)
+    made, comments, files = _made(folder, scenario, record)
+    captures.put_together(folder, scenario.scenario, comments)
+    for name, data in files.items():
+        _put(folder / name, data)
+    return made
+
+
+def _made(
+    folder: Path, scenario: Scenario, record: Sequence[events.Event]
+) -> tuple[Case, list[Comment], dict[str, bytes]]:
+    """All that is made of these events, nothing of it written yet."""
     environment = _told(record, "environment").get("environment", {})
     result = verdict.judge(scenario, record, environment)
     if result.get("reason") == verdict.WITHOUT_A_WORD:
@@ -59,23 +94,28 @@ def write(folder: Path, scenario: Scenario) -> Case:
     from scenarios.report.page import page  # and with it Jinja, which takes longer to import than the rest
 
     made, shown = _case(folder, scenario, result, record), page(result, record, scenario.about)
-    captures.put_together(folder, record)
-    _put(folder / "result.json", _dump(result))
-    _put(folder / "report.html", shown)
-    return made
+    junit([made])
+    files = {"result.json": _dump(result), "report.html": shown}
+    return made, captures.comments(record), {name: text.encode(errors="replace") for name, text in files.items()}
 
 
 def write_junit(folder: Path, cases: Sequence[Case]) -> None:
     """junit.xml of these runs. Raises OSError."""
-    _put(folder / "junit.xml", junit(cases))
+    _put(folder / "junit.xml", junit(cases).encode(errors="replace"))
 
 
 def case(folder: Path) -> Case:
     """What junit.xml tells of a run that has its result. Raises NoRun, LoadError, OSError."""
     scenario = _scenario(folder)
-    with _readable(folder):
-        result = json.loads((folder / "result.json").read_text())
-        return _case(folder, scenario, result, events.read(folder / "events.jsonl"))
+    try:
+        result = json.loads((folder / "result.json").read_bytes())
+        made = _case(folder, scenario, result, events.read(folder / RECORD))
+        junit([made])
+    except OSError:
+        raise
+    except Exception as error:
+        raise NoRun(f"{folder / 'result.json'} is damaged; `teambed report {folder}` makes it anew") from error
+    return made
 
 
 def _case(folder: Path, scenario: Scenario, result: verdict.Result, record: Sequence[events.Event]) -> Case:
@@ -85,22 +125,11 @@ def _case(folder: Path, scenario: Scenario, result: verdict.Result, record: Sequ
     return Case(result, text, took, started if isinstance(started, str) else None)
 
 
-@contextmanager
-def _readable(folder: Path) -> Iterator[None]:
-    """An archive may come from anywhere: what makes no sense in it is the reader's to know, in one line."""
-    try:
-        yield
-    except events.Damaged as error:
-        raise NoRun(f"{folder} is damaged: {error}") from None
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise NoRun(f"{folder} is damaged: {type(error).__name__}: {str(error).splitlines()[0][:200]}") from error
-
-
 def _scenario(folder: Path) -> Scenario:
     """Of a run; its file is that case alone. Raises NoRun, LoadError."""
     file = folder / "scenario.yaml"
     if not file.is_file():
-        raise NoRun(f"{folder} has no scenario.yaml to judge the run by")
+        raise NoRun(f"{folder} has no scenario.yaml to judge the run by; put the one there that it was run by")
     return load_file(file)
 
 
@@ -115,8 +144,13 @@ def _dump(result: verdict.Result) -> str:
     return _FLAT.sub(lambda found: "[" + re.sub(r"\n\s+", " ", found.group(1)) + "]", text) + "\n"
 
 
-def _put(file: Path, text: str) -> None:
-    """All of it or nothing."""
+def _put(file: Path, data: bytes) -> None:
+    """All of it or nothing. Raises OSError, which names it."""
     written = file.with_name(file.name + ".new")
-    written.write_text(text)
-    written.replace(file)
+    try:
+        written.write_bytes(data)
+        written.replace(file)
+    except OSError as error:
+        with suppress(OSError):
+            written.unlink()
+        raise OSError(error.errno, error.strerror, str(file)) from None

@@ -4,6 +4,7 @@ Reads captures/*.pcap of a run's folder, writes capture.pcapng, and takes the si
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from scenarios import console
@@ -15,17 +16,16 @@ MOST = 2000
 """Comments, at most; with more, the moves are left out."""
 
 
-def put_together(folder: Path, events: Sequence[Event]) -> None:
+def put_together(folder: Path, scenario: str, said: Sequence[Comment]) -> None:
     """Once there are single captures. A file that tcpdump never began is left out. Raises OSError."""
     files = sorted((folder / "captures").glob("*.pcap"))
     whole = [(file, Capture(file.stem, _what(file.stem), file.read_bytes())) for file in files if file.stat().st_size]
     if not whole:
         return
-    told = next((event for event in events if event["event"] == "scenario"), {})
     written = folder / "capture.pcapng.new"
     try:
         with written.open("wb") as out:
-            for piece in merge([one for _, one in whole], comments(events), str(told.get("scenario", ""))):
+            for piece in merge([one for _, one in whole], said, scenario):
                 out.write(piece)
     except NoCaptureError:
         written.unlink()
@@ -33,7 +33,8 @@ def put_together(folder: Path, events: Sequence[Event]) -> None:
     written.replace(folder / "capture.pcapng")
     for file in files:
         file.unlink()
-    (folder / "captures").rmdir()
+    with suppress(OSError):  # somebody else has put something there
+        (folder / "captures").rmdir()
 
 
 def comments(events: Sequence[Event]) -> list[Comment]:

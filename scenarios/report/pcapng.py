@@ -12,6 +12,8 @@ from dataclasses import dataclass
 _SECTION, _INTERFACE, _PACKET = 0x0A0D0D0A, 1, 6
 _END, _COMMENT, _NAME, _DESCRIPTION, _RESOLUTION, _APPLICATION = 0, 1, 2, 3, 9, 4
 _MICROSECONDS, _NANOSECONDS = 0xA1B2C3D4, 0xA1B23C4D
+_LONGEST = 0xFFFF
+"""Bytes of an option."""
 
 Packet = tuple[int, int, int, bytes]
 """Nanoseconds since 1970, the interface's number, its length on the wire, what was captured of it."""
@@ -67,7 +69,7 @@ def _packet(packet: Packet, comments: Iterable[str]) -> bytes:
 
 def _block(kind: int, body: bytes, options: Sequence[tuple[int, bytes]] = ()) -> bytes:
     """A block: its type, its length, its body and options, its length again."""
-    for code, value in options:
+    for code, value in ((code, value[:_LONGEST]) for code, value in options):
         body += struct.pack("<HH", code, len(value)) + _padded(value)
     if options:
         body += struct.pack("<HH", _END, 0)

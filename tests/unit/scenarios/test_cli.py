@@ -100,7 +100,7 @@ def test_only_what_is_missing_or_of_other_words_runs_again(capsys, monkeypatch):
         digest = cases(text, name)[0].digest
         (there / "scenario.yaml").write_text(text)
         whole = {"measurements": {"run": {"bring_up_ms": None, "tear_down_ms": None}}, "expectations": [], "seed": 0}
-        (there / "result.json").write_text(json.dumps({"verdict": verdict, "digest": digest} | whole))
+        (there / "result.json").write_text(json.dumps({"scenario": name, "verdict": verdict, "digest": digest} | whole))
     Path("changed.yaml").write_text(GOOD.replace("failover", "changed").replace("1MB", "2MB"))
     Path("missing.yaml").write_text(GOOD.replace("failover", "missing"))
     assert main(["run", ".", "--out", "out", "--resume"]) == FAILED  # as one of the kept has

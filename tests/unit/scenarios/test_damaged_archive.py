@@ -1,16 +1,23 @@
 """Whatever an archive has gone through, `teambed report` makes a page of it or says in one line why it cannot."""
 
 import json
+import os
+import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scenarios.cli import main
+from scenarios.launcher import ROOT
+from scenarios.report import archive
 from tests.unit.scenarios.test_measure_moves import WHO, ev
 from tests.unit.scenarios.test_report import archived
 
-NOISE: tuple[Any, ...] = (None, True, -1, 1e300, "x", [], [["x"]], {}, {"x": "x"})
+NOISE: tuple[Any, ...] = (None, True, -1, 1e300, "x", [], [["x"]], {}, {"x": "x"}, 10**18, "\ud800", "a\nb")
+REMEDY = "delete the line, or run the scenario again"
 ENDS = {"error": None, "connections": 2, "broken": 0, "first_difference": None}
 BYTES = {"sent_bytes": 0, "sent_sha256": "a", "received_bytes": 20, "received_sha256": "b"}
 ONE = {**WHO, "sport": 20000}
@@ -114,7 +121,7 @@ def test_the_line_is_named(run: Path, capsys: pytest.CaptureFixture[str]) -> Non
     lines = (run / "events.jsonl").read_bytes().splitlines()
     place = next(n for n, line in enumerate(lines) if json.loads(line)["event"] == "move")
     lines[place] = json.dumps({key: one for key, one in json.loads(lines[place]).items() if key != "cause"}).encode()
-    complaint = f"{run} is damaged: line {place + 1} of events.jsonl: the event `move` lacks `cause`"
+    complaint = f"{run}/events.jsonl:{place + 1}: the event `move` lacks `cause`; {REMEDY}"
     assert said(capsys, run, b"\n".join(lines)) == f"teambed: {complaint}\n"
 
 
@@ -138,7 +145,104 @@ def test_a_result_of_any_kind_is_made_anew(run: Path, capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == ""
 
 
-def test_files_that_cannot_be_read(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (run / "report.html").mkdir()
-    assert main(["report", str(run)]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+def test_what_cannot_be_is_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = (run / "events.jsonl").read_bytes().splitlines()
+    place = next(n for n, line in enumerate(lines) if json.loads(line)["event"] == "move")
+    whole, long, deep = lines[place], "x" * 1000, json.loads("[" * 800 + "]" * 800)
+    for key, value, shown in (
+        ("parts_ms", ["x"], '["x"]'),
+        ("sport", "a\nb", '"a\\nb"'),
+        ("retransmits", long, f'"{long[:59]}…'),
+        ("cause", deep, "[" * 60 + "…"),
+    ):
+        lines[place] = json.dumps(json.loads(whole) | {key: value}).encode()
+        complaint = f"{run}/events.jsonl:{place + 1}: `{key}` of the event `move` cannot be {shown}; {REMEDY}"
+        assert said(capsys, run, b"\n".join(lines)) == f"teambed: {complaint}\n"
+
+
+def test_files_with_some_bytes_flipped_or_cut_off(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chance = random.Random(5)
+    (run / "captures").mkdir()
+    capture = bytes.fromhex("d4c3b2a1020004000000000000000000ffff000001000000") + bytes(range(1, 200))
+    kept = {name: (run / name).read_bytes() for name in ("events.jsonl", "scenario.yaml")} | {
+        "captures/a.pcap": capture
+    }
+    for name in kept:
+        for _ in range(20):
+            for other, data in kept.items():
+                (run / other).parent.mkdir(exist_ok=True)
+                (run / other).write_bytes(data)
+            damaged = bytearray(kept[name][: chance.choice([-1, 10**9, chance.randrange(len(kept[name]))])])
+            for _ in range(min(len(damaged), chance.choice([1, 5, 50]))):
+                damaged[chance.randrange(len(damaged))] ^= 1 << chance.randrange(8)
+            (run / name).write_bytes(damaged)
+            if b"*" in damaged and name == "scenario.yaml":
+                continue
+            status, told = main(["report", str(run)]), capsys.readouterr()
+            assert (status == 2) == bool(told.err), told
+            assert "Traceback" not in told.err
+            assert name == "scenario.yaml" or told.err.count("\n") <= 1, told.err
+
+
+def test_what_is_no_file(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder or a pipe in a file's place: it is named, and nothing waits for it."""
+    for name in ("events.jsonl", "scenario.yaml", "captures/a.pcap", "result.json", "report.html"):
+        for make in (os.mkdir, os.mkfifo):
+            before = run / name if (run / name).is_file() else None
+            if before:
+                before = before.rename(run / "before")
+            (run / name).parent.mkdir(exist_ok=True)
+            make(run / name)
+            status, told = main(["report", str(run)]), capsys.readouterr()
+            if make is os.mkdir:
+                os.rmdir(run / name)
+            else:
+                (run / name).unlink(missing_ok=True)
+            if before:
+                before.rename(run / name)
+            if make is os.mkdir or name in ("events.jsonl", "scenario.yaml"):
+                assert status == 2
+                assert told.err.count("\n") == 1
+                assert name in told.err
+            else:
+                assert told.err == "", f"{name} is made anew, or nothing was captured"
+            assert not list(run.glob("*.new"))
+
+
+def test_no_folder_of_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    for name, why in (("none", "No such file or directory"), ("file", "Not a directory")):
+        assert main(["report", str(tmp_path / name)]) == 2
+        assert capsys.readouterr().err == f"teambed: {tmp_path / name}: {why}\n"
+
+
+@pytest.mark.parametrize("name", [".", "run", "run/events.jsonl", "run/scenario.yaml", "run/captures", "run/logs"])
+def test_what_nobody_may_read(open_folder: Path, as_nobody: list[str], name: str) -> None:
+    run = archived(open_folder / "run", 2)
+    (run / "captures").mkdir()
+    (run / "logs").mkdir()
+    archived(open_folder / "two", 2)
+    for path in (open_folder, *open_folder.rglob("*")):
+        if as_nobody:
+            os.chown(path, 65534, 65534)
+    (open_folder / name).chmod(0)
+    words = [*as_nobody, sys.executable, "-m", "scenarios", "report", str(open_folder)]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(words, cwd="/", env=env, capture_output=True, text=True, timeout=60)
+    (open_folder / name).chmod(0o755)
+    if name in ("run/captures", "run/logs"):  # nothing of what is judged is in them
+        assert (done.returncode, done.stderr) == (0, "")
+        return
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "Permission denied" in done.stderr
+    assert str((open_folder / name).resolve()) in done.stderr
+    assert ("two" in done.stdout) is (name != "."), "the others have their reports"
+
+
+@pytest.mark.parametrize("text", ["", "{", "7", "[]", "{}", '{"verdict": "pass", "digest": "d"}', "[" * 10_000, "\xff"])
+def test_a_result_of_any_kind_is_not_taken_for_one(run: Path, text: str) -> None:
+    """By --resume, which runs the scenario again then."""
+    (run / "result.json").write_text(text, encoding="latin-1")
+    with pytest.raises(archive.NoRun, match=r"result.json is damaged; `teambed report .*/run` makes it anew$"):
+        archive.case(run)

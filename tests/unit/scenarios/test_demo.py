@@ -68,7 +68,7 @@ def test_a_run_that_is_being_judged_stays(tmp_path, capsys, monkeypatch):
     assert main(["run", str(file), "--out", str(job.out.parent), "--resume"]) == 2
     assert capsys.readouterr().err.endswith("/s: another call runs this there; wait for it, or choose another --out\n")
     assert main(["report", str(job.out)]) == 2
-    assert capsys.readouterr().err == f"teambed: {job.out}: the run is under way\n"
+    assert capsys.readouterr().err == f"teambed: {job.out}: the run is under way; wait for its end\n"
     assert running.result()["verdict"] == "skip"
     assert clean(tmp_path) == []
     assert main(["report", str(job.out)]) == 0

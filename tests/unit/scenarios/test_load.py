@@ -230,6 +230,7 @@ def test_the_undamaged_one_is_right():
         ("{nics: 3", "{nics: [3", "f.yaml:3: not YAML: "),
         ("about:", "\tabout:", "f.yaml:2: not YAML: found character '\\t' that cannot start any token"),
         ("about: A download survives.", "about: !!python/object:os.system {}", "f.yaml:2: not YAML: could not determine a"),
+        ("about: A download survives.", "about: A down\x1dload", "f.yaml:2: not YAML: the character U+001D has no place in a text"),
         ("about: A download survives.", "about: *nobody", "f.yaml:2: not YAML: found undefined alias 'nobody'"),
     ],
 )  # fmt: skip

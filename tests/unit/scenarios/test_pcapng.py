@@ -97,9 +97,9 @@ def test_a_runs_single_captures_become_one(tmp_path):
     folder.mkdir()
     (folder / "c1.pcap").write_bytes(pcap(1001.0, 1001.55))
     (folder / "nic0.pcap").write_bytes(b"")
-    put_together(tmp_path, EVENTS)
+    put_together(tmp_path, "s", comments(EVENTS))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["capture.pcapng"]
     assert [row[0] for row in read(tmp_path / "capture.pcapng")] == ["c1", "c1"]
     before = (tmp_path / "capture.pcapng").read_bytes()
-    put_together(tmp_path, EVENTS)
+    put_together(tmp_path, "s", [])
     assert (tmp_path / "capture.pcapng").read_bytes() == before, "an archived run has its file already"

@@ -137,7 +137,8 @@ def test_a_run_that_cannot_be_judged_does_not_keep_others_from_it(tmp_path, caps
     assert main(["report", str(tmp_path)]) == 2
     said = capsys.readouterr()
     assert said.out == f"PASS s: {tmp_path}/three/report.html\n"
-    assert said.err.startswith(f"teambed: {tmp_path}/one has no scenario.yaml to judge the run by\n{tmp_path}/two/")
+    missing = f"{tmp_path}/one has no scenario.yaml to judge the run by; put the one there that it was run by"
+    assert said.err.startswith(f"teambed: {missing}\n{tmp_path}/two/")
     assert (tmp_path / "junit.xml").read_text().count("<testcase ") == 1
 
 
