@@ -119,7 +119,7 @@ class Forked:
 
     def poll(self) -> int | None:
         """Its exit status, minus a signal's number, or None."""
-        if self.returncode is None and not self._room.hear(0) and forks.ended(self._pidfd, 0):
+        if self.returncode is None and not self._room.hear(0) and forks.ready(self._pidfd, 0):
             self.ended(_UNKNOWN)
         return self.returncode
 
@@ -131,7 +131,7 @@ class Forked:
             if left is not None and left <= 0:
                 raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
             if not self._room.hear(left):
-                forks.ended(self._pidfd, left)
+                forks.ready(self._pidfd, left)
         assert self.returncode is not None
         return self.returncode
 

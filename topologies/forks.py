@@ -60,15 +60,11 @@ def die_with_parent(lives: Callable[[], bool]) -> None:
 
 
 def ready(descriptor: int, within_s: float | None) -> bool:
-    """Whether it can be read within this time; None: waits for it. As select, for descriptors of any number."""
+    """Whether it can be read within this time, a process's one: whether that ends; None: waits for it. As select, for
+    descriptors of any number."""
     one = select.poll()
     one.register(descriptor, select.POLLIN)
     return bool(one.poll(None if within_s is None else within_s * 1000))
-
-
-def ended(pidfd: int, within_s: float | None) -> bool:
-    """Whether that process ends within this time; None: waits for it."""
-    return ready(pidfd, within_s)
 
 
 def descriptors() -> set[int]:

@@ -45,7 +45,7 @@ class Sandbox(subprocess.Popen[bytes]):
         """As Popen's, which looks every 50 ms when it has a timeout; this one hears of the end at once."""
         if timeout and self.poll() is None:
             ended = os.pidfd_open(self.pid)
-            forks.ended(ended, timeout)
+            forks.ready(ended, timeout)
             os.close(ended)
         return super().wait(timeout and 0.0)
 
@@ -245,7 +245,7 @@ class OpenVSwitch:
             raise SandboxError("ovs-vswitchd does not run and cannot be killed") from None
         try:
             signal.pidfd_send_signal(process, signal.SIGKILL)
-            if not forks.ended(process, OVS_SECONDS):
+            if not forks.ready(process, OVS_SECONDS):
                 raise SandboxError(f"ovs-vswitchd did not end within {OVS_SECONDS:g} s")
         finally:
             os.close(process)
@@ -265,7 +265,7 @@ class OpenVSwitch:
             try:
                 _call(self.words("ovs-appctl", "-t", name, "-T", "5", "exit"))
                 # It answers first and ends then.
-                if not forks.ended(process, 5.0):
+                if not forks.ready(process, 5.0):
                     os.kill(pid, signal.SIGKILL)
             finally:
                 os.close(process)

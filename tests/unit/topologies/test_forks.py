@@ -82,9 +82,9 @@ def test_an_end_is_heard_by_descriptors_of_any_number() -> None:
         low = os.pidfd_open(process.pid)
         high = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 1100)
         try:
-            assert not forks.ended(high, 0)
+            assert not forks.ready(high, 0)
             process.kill()
-            assert forks.ended(high, None)
+            assert forks.ready(high, None)
         finally:
             os.close(low)
             os.close(high)
