@@ -14,8 +14,9 @@ from typing import Any
 from scenarios import configs
 from scenarios.events import Emitter
 from scenarios.files import Files
-from scenarios.nursery import SHARED, Room
+from scenarios.nursery import SHARED
 from scenarios.processes import Children, Spawn
+from scenarios.room import Room
 from scenarios.schema import Scenario
 from topologies.network import Network
 from topologies.sandbox import OpenVSwitch

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from scenarios.nursery import Nursery, Room
+from scenarios.nursery import Nursery
 from scenarios.processes import Children, RunError
+from scenarios.room import Room
 from tests.unit.scenarios.deaths import died
 
 LIFE = """
@@ -36,14 +37,14 @@ getattr(test_nursery, sys.argv[1])(sys.argv[2])
 """
 
 
-def begun(folder: str, **env: str) -> tuple[Children, Callable[..., None]]:
+def begun(folder: str, module: str = "life", **env: str) -> tuple[Children, Callable[..., None]]:
     """Children with a nursery, and what starts another one from it. In a process with no other threads, as the runner
     is."""
     out = Path(folder)
     sys.path.insert(0, folder)
     (out / "logs").mkdir()
     events = os.open(out / "events", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    nursery = Nursery(["life"])
+    nursery = Nursery([module])
     nursery.begin()
     nursery.ask([os.open(os.devnull, os.O_RDWR)] * 6)  # by one whose sandbox has ended meanwhile; others get theirs
     children, room = Children(events, out / "logs", os.environ | {"WHO": "me"} | env), Room(nursery)
@@ -111,6 +112,17 @@ def large(folder: str) -> None:
     print(len(died(children)) > 100)
     print(children.running("nursery"))
     children.stop()
+
+
+def unable(folder: str) -> None:
+    """It cannot import what it is to, and whoever asks hears why, not only the first."""
+    (Path(folder) / "broken.py").write_text("import nothing_of_that_name")
+    children, start = begun(folder, "broken")
+    try:
+        start("one", "stay")
+    except RunError as error:
+        print(error)
+    print(died(children))
 
 
 def ends(folder: str) -> None:
@@ -214,6 +226,16 @@ def test_a_room_is_where_it_is_asked_for_and_nobody_waits_for_one_that_does_not_
 
 
 @needs_pidfd
+def test_what_it_cannot_import_is_the_reason_that_is_told(tmp_path):
+    why = "ModuleNotFoundError: No module named 'nothing_of_that_name'"
+    assert said_by("unable", tmp_path) == [
+        f"one: life cannot be started: the nursery has ended: {why}",
+        f"nursery ended unexpectedly with exit status 1: {why}",
+    ]
+    assert (tmp_path / "logs" / "nursery.log").read_text().startswith("Traceback ")
+
+
+@needs_pidfd
 def test_words_and_environment_may_be_as_long_as_of_any_process(tmp_path):
     assert said_by("large", tmp_path) == ["True", "True"]
 
@@ -229,7 +251,7 @@ def test_the_life_of_forked_processes(tmp_path):
         "two ended unexpectedly with exit status 1: what was wrong",
         "three ended unexpectedly with exit status 1: ValueError: it went wrong",
         "nursery ended unexpectedly with exit status 1; it left nothing in its log",
-        "four: life cannot be started: the nursery has ended",
+        "four: life cannot be started: the nursery has ended; it left nothing in its log",
     ]
     said = (tmp_path / "events").read_text().splitlines()
     assert said[0] == "['stay'] me True True"
