@@ -42,7 +42,7 @@ class Agent:
     """One team's agent: what it hears, and what it does about it. desk.py answers what it is asked."""
 
     def __init__(self, config: AgentConfig):
-        """Raises KernelError when the records are not there, and PeerGone when an engine says what cannot be."""
+        """Raises KernelError when the records are not there."""
         self.config = config
         self.loop = Loop()
         self.records = Records.pinned(Path(config.pins))
@@ -54,10 +54,9 @@ class Agent:
         sockets = {HOST: config.host.socket, **{nic: one.socket for nic, one in enumerate(config.nics)}}
         engines = Engines(self.loop, sockets, self)
         self.peers = engines.peers
-        self.team.engines |= self.peers.keys() - {HOST}
         self.paths = PathWatch(config.name, config.team, self.loop, self.peers, self._place_of)
         self.custody = Custody(config, self.loop, self.records, self.team, self._hold, self.peers, self.paths)
-        self._rebuild(engines.absent)
+        self._rebuild(engines)
         self._reports = self.records.reports(self._report)
         self.loop.watch(self._reports.fd, lambda _mask: self._reports.consume())
         self.loop.watch(self._hold.fd, lambda _mask: self._hold.take(self.custody.moves.begun))
@@ -156,9 +155,8 @@ class Agent:
         if connections:
             self.peers[place].ask(Message("thaw", {"connections": connections}), heard)
 
-    def _rebuild(self, absent: Mapping[int, str]) -> None:
-        """Takes up what an earlier agent left, from the engines, before anything else is heard. absent: those that are
-        gone, with all they held; and why."""
+    def _rebuild(self, engines: Engines) -> None:
+        """Takes up what an earlier agent left, from the engines, before anything else is heard."""
         began = time.monotonic()
         closed: list[Connection] = []
 
@@ -170,13 +168,15 @@ class Agent:
             elif message.verb == "closed":
                 closed.append(Connection(*message.fields["connection"]))
 
-        for place, reason in absent.items():
+        found = ask_engines(engines, self.records, note, self._thaw)
+        for place, reason in engines.absent.items():  # gone, with all they held
             emit(self.config.name, "engine_gone", engine=self.team.name(place), reason=reason)
-        found = ask_engines(self.peers, self.records, note, self._thaw)
+            self.team.links.discard(place)
+        self.team.engines |= self.peers.keys() - {HOST}
         for nic, name in enumerate(self.team.names):
             emit(self.config.name, "link", nic=name, up=nic in self.team.links)
             self.watch.carrier(nic, nic in self.team.links)
-        if HOST in absent:
+        if HOST in engines.absent:
             self.custody.host_failed()
         for connection in found.over:
             self.records.delete(connection)
@@ -299,7 +299,7 @@ def main() -> int:
         config = AgentConfig.load(Path(sys.argv[2]))
         agent = Agent(config)
         Api(config.control, agent)
-    except (ConfigError, kernel.KernelError, PeerGone, OSError) as error:
+    except (ConfigError, kernel.KernelError, OSError) as error:
         print(f"agent: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 3
     emit(config.name, "ready")

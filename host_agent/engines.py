@@ -47,22 +47,36 @@ class Engines:
     """peers: those that there is a conversation with, by place. absent: why with others there was none at the start."""
 
     def __init__(self, loop: Loop, sockets: Mapping[int, str], listener: Listener):
-        """sockets: the engines' by place. One that is not there is gone, and looked for, as one that dies later. Raises
-        PeerGone when one that is there cannot be met: what it holds is not lost."""
+        """sockets: the engines' by place. One that is not there is gone, and looked for, as one that dies later; one
+        that is there and cannot be met holds what it holds, and is waited for until LIMIT."""
         self._loop, self._sockets, self._listener = loop, sockets, listener
         self.peers: dict[int, EnginePeer] = {}
         self._gone: set[int] = set()
         self._looked = time.monotonic()
         self._until: dict[int, float] = {}  # by when those whose last conversation has ended must be known again
         self.absent: dict[int, str] = {}
+        began = time.monotonic()
         for place in sockets:
             try:
                 self._meet(place)
-            except Dead as gone:
-                self.absent[place] = str(gone)
-                self._gone.add(place)
-                loop.after(RECONNECT, partial(self._meet_again, place))
+            except PeerGone as gone:
+                self.start_without(place, gone, began)
         loop.after(LOOK_EVERY, self._look_for_silent)
+
+    def start_without(self, place: int, why: PeerGone, began: float) -> None:
+        """While nothing is known of it yet: it is met again, and is absent when that cannot be by LIMIT."""
+        if place in self.peers:
+            self._leave(place, self.peers[place])
+        while not isinstance(why, Dead | Malformed) and time.monotonic() < began + LIMIT:
+            time.sleep(AGAIN)
+            try:
+                self._meet(place)
+                return
+            except PeerGone as gone:
+                why = gone
+        self.absent[place] = str(why)
+        self._gone.add(place)
+        self._loop.after(RECONNECT, partial(self._meet_again, place))
 
     def _meet(self, place: int, before: Sequence[Asked] = ()) -> EnginePeer:
         """Raises PeerGone."""

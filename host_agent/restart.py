@@ -7,38 +7,52 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from host_agent.ageing import give_way
 from host_agent.connection import Connection
 from host_agent.decision import Record
+from host_agent.engines import Engines
 from host_agent.peer import LIMIT, EnginePeer
 from host_agent.rebuild import Rebuilt, rebuild
 from host_agent.records import Assignment, RecordKeeper, Records, RecordsFull
 from host_agent.replies import check_reply
-from host_agent.verbs import Message, PeerGone
+from host_agent.verbs import Malformed, Message, PeerGone
 
 Thaw = Callable[[int, list[Connection]], None]
 
 
-def ask_engines(
-    peers: Mapping[int, EnginePeer], records: Records, other: Callable[[int, Message], None], thaw: Thaw
-) -> Rebuilt:
-    """other: takes what engines say beside their answers. thaw: has one let its frozen connections go on. Raises
-    PeerGone when one does not answer, or says what cannot be."""
+def ask_engines(engines: Engines, records: Records, other: Callable[[int, Message], None], thaw: Thaw) -> Rebuilt:
+    """other: takes what engines say beside their answers. thaw: has one let its frozen connections go on.
+
+    An engine that does not answer by LIMIT, or says what cannot be, is absent, as one that dies meanwhile."""
     held: dict[int, dict[Connection, str]] = {}
-    for place, peer in peers.items():
-        peer.send(Message("query", {"id": 0}))
-        held[place] = _answer(place, peer, other)
-        peer.taken_up(held[place])
+    peers, asked, began = engines.peers, set[EnginePeer](), time.monotonic()
+    while waiting := {place: peer for place, peer in peers.items() if place not in held}:
+        for place, peer in waiting.items():
+            try:
+                if peer not in asked:
+                    asked.add(peer)
+                    peer.send(Message("query", {"id": 0}))
+                answer = _answer(place, peer, other)
+                if answer is not None:
+                    held[place] = answer
+                    peer.taken_up(answer)
+                elif time.monotonic() > began + LIMIT:
+                    raise Malformed("it does not say what it holds")
+            except PeerGone as gone:
+                engines.start_without(place, gone, began)
+        _await([peer.fd for place, peer in peers.items() if place not in held], began + LIMIT)
     found = rebuild(records.all(), held)
     for connection, record in found.records.items():
         _put_right(records, connection, record)
     for place, peer in peers.items():
-        for verb, told in (("release", found.join), ("discard", found.discard)):
-            if connections := [connection for one, connection in told if one == place]:
-                peer.send(Message(verb, {"connections": connections}))
-        thaw(place, [connection for one, connection in found.thaw if one == place])
+        with suppress(PeerGone):  # its own descriptor tells, and then it is as any that dies
+            for verb, told in (("release", found.join), ("discard", found.discard)):
+                if connections := [connection for one, connection in told if one == place]:
+                    peer.send(Message(verb, {"connections": connections}))
+            thaw(place, [connection for one, connection in found.thaw if one == place])
     return found
 
 
@@ -57,16 +71,20 @@ def _put_right(records: RecordKeeper, connection: Connection, wanted: Record) ->
         records.assign([Assignment(connection, record.epoch, nic, offloaded, wanted.stage, moved=True)])
 
 
-def _answer(place: int, peer: EnginePeer, other: Callable[[int, Message], None]) -> dict[Connection, str]:
-    deadline = time.monotonic() + LIMIT
+def _answer(place: int, peer: EnginePeer, other: Callable[[int, Message], None]) -> dict[Connection, str] | None:
+    """What it holds, if it has said so by now. Raises PeerGone."""
+    for message in peer.receive():
+        if message.verb == "reply":
+            check_reply(Message("query"), message)
+            return {Connection(*c["connection"]): c["state"] for c in message.fields["connections"]}
+        other(place, message)
+    return None
+
+
+def _await(descriptors: Sequence[int], until: float) -> None:
+    """That one of them can be read, if there are any."""
     readable = select.poll()
-    readable.register(peer.fd, select.POLLIN)
-    while True:
-        readable.poll(1000 * max(0.0, deadline - time.monotonic()))
-        for message in peer.receive():
-            if message.verb == "reply":
-                check_reply(Message("query"), message)
-                return {Connection(*c["connection"]): c["state"] for c in message.fields["connections"]}
-            other(place, message)
-        if time.monotonic() > deadline:
-            raise PeerGone("an engine does not say what it holds")
+    for one in descriptors:
+        readable.register(one, select.POLLIN)
+    if descriptors:
+        readable.poll(1000 * max(0.0, until - time.monotonic()))

@@ -383,13 +383,19 @@ def test_one_that_is_not_there_at_the_start_is_gone_and_comes_later(tmp_path: Pa
     assert case.words()[2:] == [(1, "gone"), (1, "lost")]
 
 
-def test_one_that_is_there_and_cannot_be_met_at_the_start_has_lost_nothing(case: Case) -> None:
-    """What it holds lives, and nobody may end it: there is no agent then."""
+@pytest.mark.parametrize("in_time", [True, False])
+def test_one_that_is_there_and_cannot_be_met_at_the_start_is_waited_for(
+    case: Case, monkeypatch: pytest.MonkeyPatch, in_time: bool
+) -> None:
+    """What it holds lives, and nobody may end it for a moment's sake."""
     waiting = []
     with suppress(PeerGone):
         waiting.extend(EnginePeer(str(case.nics[0].path)) for _ in range(5))
+    monkeypatch.setattr(engines, "LIMIT", 60.0 if in_time else 0.05)
+    monkeypatch.setattr(engines.time, "sleep", lambda _: case.nics[0].accept() if in_time else None)
     parts: Any = (case.loop, {0: str(case.nics[0].path)}, case)
-    with pytest.raises(PeerGone, match="temporarily unavailable"):
-        Engines(*parts)
-    for peer in waiting:
+    found = Engines(*parts)
+    assert found.peers.keys() == ({0} if in_time else set())
+    assert in_time or "temporarily unavailable" in found.absent[0]
+    for peer in (*waiting, *found.peers.values()):
         peer.close()
