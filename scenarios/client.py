@@ -133,7 +133,7 @@ class Client:
         self._driver.add(transfer, lambda over: self._over(over, near, far))
 
     def _over(self, transfer: Transfer, near: Address, far: Address) -> None:
-        counts = said(transfer.sock)
+        counts = said(transfer.sock) | {"duplicates": transfer.dropped}
         for key, count in counts.items():
             self._said[key].append(count)
         self._each.add(transfer, near, far, counts)

@@ -12,13 +12,19 @@ SO_MEMINFO, SK_MEMINFO_DROPS = 55, 4 * 8
 def said(sock: socket.socket) -> dict[str, int | None]:
     """What the kernel counted over the connection's life at this end; None for what it does not say."""
     info = _option(sock, socket.IPPROTO_TCP, socket.TCP_INFO)
-    memory = _option(sock, socket.SOL_SOCKET, SO_MEMINFO)
     return {
         "retransmits": _number(info, TCP_INFO_TOTAL_RETRANS),
         "out_of_order": _number(info, TCP_INFO_RCV_OOOPACK),
-        # What TCP throws away has nothing new for it: it fits the window, for the peer keeps to that.
-        "duplicates": _number(memory, SK_MEMINFO_DROPS),
     }
+
+
+def dropped(sock: socket.socket) -> int | None:
+    """Segments that its TCP threw away. They had nothing new for it: they fit the window, for the peer keeps to that.
+
+    Behind the peer's FIN it throws away every acknowledgement, too, once it has read it (net/ipv4/tcp_input.c,
+    tcp_rcv_state_process, TCP_CLOSE_WAIT).
+    """
+    return _number(_option(sock, socket.SOL_SOCKET, SO_MEMINFO), SK_MEMINFO_DROPS)
 
 
 def _option(sock: socket.socket, level: int, name: int) -> bytes:

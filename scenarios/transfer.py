@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from scenarios.counts import dropped
 from scenarios.stream import CHUNK, Check, Stream
 
 PROGRESS_S = 0.02
@@ -86,6 +87,7 @@ class Transfer:
         self._hash = hashlib.sha256()
         self.check = Check(Stream(order.seed, order.in_name, order.index), order.in_bytes)
         self._shut = self._ended = False
+        self._dropped: int | None = None
         # Many small connections need no large buffer each.
         self._buffer = memoryview(bytearray(min(_BUFFER, max(order.in_bytes, 4096))))
         # A stall is a time without a *new* byte from the peer; it begins when the bytes are wanted.
@@ -102,6 +104,11 @@ class Transfer:
     def sent_sha256(self) -> str:
         """Of the bytes given to the kernel."""
         return str(self._hash.hexdigest())
+
+    @property
+    def dropped(self) -> int | None:
+        """Segments that this end's TCP threw away, up to the peer's FIN; None when it does not say."""
+        return self._dropped if self._ended else dropped(self.sock)
 
     @property
     def whole(self) -> bool:
@@ -243,7 +250,7 @@ class Transfer:
         except BlockingIOError:
             return 0
         if count == 0:
-            self._ended = True
+            self._ended, self._dropped = True, dropped(self.sock)
         self.check.update(self._buffer[:count])
         return count
 

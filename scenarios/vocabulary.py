@@ -49,7 +49,7 @@ TRAFFIC: dict[str, tuple[Kind, str]] = {
     "client_duplicates": (
         "count",
         "segments that the client's TCP dropped: sent again in vain, a probe after a move, or overtaken by what a new"
-        " socket sent on another link, as their timestamps show",
+        " socket sent on another link, as their timestamps show; until it has read the server's FIN",
     ),
     "offloaded_share": ("number", "share of the connection's lifetime during which a NIC owned it, 0 to 1"),
     "host_segments_while_offloaded": (

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from scenarios import counts
 from scenarios.stream import Stream
 from scenarios.transfer import Order, Transfer
 from tests.unit.scenarios.ends import client
@@ -100,6 +101,30 @@ def test_it_never_hangs(limits, error):
     b.close()
     assert client.error == error
     assert reports
+
+
+def test_acknowledgements_behind_the_peers_end_are_no_duplicates():
+    """Linux counts them as segments that it threw away."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    a = socket.create_connection(listener.getsockname())
+    b, _ = listener.accept()
+    listener.close()
+    order = near(3_000_000, 10)
+    order.half = "in"
+    client, _ = transfer(a, order)
+    b.sendall(Stream(3, "receive").bytes(0, 10))
+    b.shutdown(socket.SHUT_WR)
+    for _ in range(2):  # the bytes, and the end
+        client.turn(selectors.EVENT_READ)
+    reader = threading.Thread(target=lambda: b.recv(3_000_000, socket.MSG_WAITALL))
+    reader.start()
+    client.run()
+    thrown = counts.dropped(a)
+    reader.join()
+    assert (client.error, client.sent, client.dropped) == (None, 3_000_000, 0)
+    assert thrown > 0, "there was nothing to be told apart"
+    a.close()
+    b.close()
 
 
 def test_an_early_end_is_an_error():
