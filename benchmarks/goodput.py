@@ -28,7 +28,7 @@ from benchmarks.load import load
 from scenarios.bench import Bench
 from scenarios.events import Emitter
 from scenarios.load import load as load_scenario
-from topologies import sandbox, settings
+from topologies import sandbox, shaping
 from topologies.model import Topology
 from topologies.network import Network
 
@@ -203,8 +203,8 @@ def _plug_in(network: Network, topology: Topology) -> None:
 
 
 def _shape(network: Network, node: str, interface: str) -> None:
-    """As settings.py shapes a NIC's wire."""
-    burst, limit = f"{settings.burst_bytes(RATE)}b", f"{settings.queue_bytes(RATE)}b"
+    """As shaping.py shapes a NIC's wire."""
+    burst, limit = f"{shaping.burst_bytes(RATE)}b", f"{shaping.queue_bytes(RATE)}b"
     rate = ["rate", f"{RATE}bit", "ceil", f"{RATE}bit", "burst", burst, "cburst", burst, "quantum", "1514"]
     for words in (
         ["qdisc", "replace", "dev", interface, "root", "handle", "1:", "htb", "default", "1"],

@@ -1,7 +1,7 @@
 """What can happen to the links of a network that is up: they go down; eat, damage or delay frames; change their rate.
 
 Decides which ends of which links a fault touches; which instructions and settings it takes is impair.py's and
-settings.py's. Knows no Mininet: network.py gives it the nodes.
+shaping.py's. Knows no Mininet: network.py gives it the nodes.
 """
 
 import subprocess
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from topologies import capabilities, impair, settings, xdp
+from topologies import capabilities, impair, shaping, xdp
 from topologies.commands import NetworkError, run, run_together
 from topologies.model import Client, Nic, Team, Topology, TopologyError, checked_rate
 
@@ -26,7 +26,7 @@ class Links(ABC):
         """run_dir: as given to sandbox.enter(); it has a BPF file system."""
         self.topology = topology
         self.run_dir = run_dir
-        self._shapes: dict[str, settings.Shape] = {}
+        self._shapes: dict[str, shaping.Shape] = {}
         """By node, where its link is not as it was built."""
         self._cut: set[str] = set()
         """Ports of switches whose links were taken down, one by one."""
@@ -90,7 +90,7 @@ class Links(ABC):
         """The link of a NIC or a client, in each direction, loses a share `loss` of all frames, turns a bit in a share
         `corrupt`, and takes `delay_s` longer, give or take `jitter_s`. What was there before ends."""
         end = self._end(node)
-        shape = settings.Shape(self._shape(end).rate_bps, delay_s, jitter_s)
+        shape = shaping.Shape(self._shape(end).rate_bps, delay_s, jitter_s)
         if shape.delay_s and (lacking := capabilities.missing(["netem"])):
             raise NetworkError(f"{node}: this machine has no netem ({lacking[0].detail}): {lacking[0].remedy}")
         self._impair(self._ends(end), loss, corrupt)
@@ -104,7 +104,7 @@ class Links(ABC):
         """Bits per second on a NIC's wire from now on, in both directions."""
         nic = self.topology.nic(nic_name)
         shape = self._shape(nic)
-        self._set_shape(nic, settings.Shape(checked_rate(rate_bps), shape.delay_s, shape.jitter_s))
+        self._set_shape(nic, shaping.Shape(checked_rate(rate_bps), shape.delay_s, shape.jitter_s))
 
     def _end(self, node: str) -> Nic | Client:
         topology = self.topology
@@ -138,16 +138,16 @@ class Links(ABC):
         finally:
             pinned.unlink(missing_ok=True)  # an attached program stays without it
 
-    def _shape(self, end: Nic | Client) -> settings.Shape:
-        built = settings.Shape(self.topology.rate_of(end) if isinstance(end, Nic) else None)
+    def _shape(self, end: Nic | Client) -> shaping.Shape:
+        built = shaping.Shape(self.topology.rate_of(end) if isinstance(end, Nic) else None)
         return self._shapes.get(end.name, built)
 
-    def _set_shape(self, end: Nic | Client, shape: settings.Shape) -> None:
+    def _set_shape(self, end: Nic | Client, shape: shaping.Shape) -> None:
         before = self._shape(end)
         if shape == before:
             return
         for node, interface in self._ends(end):
-            lines = "".join(f"{line}\n" for line in settings.reshaped(interface, before, shape))
+            lines = "".join(f"{line}\n" for line in shaping.reshaped(interface, before, shape))
             run([*self.inside(node), "tc", "-batch", "-"], f"shaping {interface} of {node}", stdin=lines)
         self._shapes[end.name] = shape
 

@@ -29,6 +29,7 @@ PURE = (
     "topologies.model",
     "topologies.settings",
     "topologies.shapes",
+    "topologies.shaping",
     "controller.hashing",
     "controller.holddown",
     "controller.aggregator",

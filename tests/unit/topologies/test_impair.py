@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from topologies import impair, settings
+from topologies import impair
 from topologies.model import TopologyError
 
 DROP, PASS = 1, 2
@@ -101,29 +101,3 @@ def test_what_is_no_share_is_refused(share: float) -> None:
     for shares in ((share, 0.0), (0.0, share)):
         with pytest.raises(TopologyError, match="from 0 to 1"):
             impair.program(*shares)
-
-
-def test_a_live_link_is_reshaped() -> None:
-    """HTB's class and its queue change under the frames; a tree is planted only where there was none."""
-    slow, fast, free = settings.Shape(10_000_000), settings.Shape(200_000_000), settings.Shape()
-    assert not any("root" in line for line in settings.reshaped("wire", slow, fast))
-    planted = settings.reshaped("wire", free, slow)
-    assert planted[0] == "qdisc replace dev wire root handle 1: htb default 1"
-    assert "htb rate 10000000bit" in planted[1]
-    assert settings.reshaped("wire", slow, free) == ["qdisc delete dev wire root"]
-
-
-def test_a_delay_takes_the_place_of_the_queue() -> None:
-    """Below the rate where there is one, else at the root; afterwards the queue is as it was."""
-    late = settings.Shape(10_000_000, 0.01, 0.001)
-    built = settings.Shape(10_000_000)
-    queue = settings.reshaped("wire", built, late)[-1]
-    assert queue == "qdisc replace dev wire parent 1:1 handle 20: netem delay 10000us 1000us limit 100000"
-    assert settings.reshaped("wire", late, built)[-1].endswith("parent 1:1 handle 10: bfifo limit 131072b")
-    assert (
-        "root handle 20: netem delay 10000us"
-        in settings.reshaped("eth0", settings.Shape(), settings.Shape(None, 0.01))[0]
-    )
-    for wrong in ((-1.0, 0.0), (60.0, 0.0), (0.01, 0.02)):
-        with pytest.raises(TopologyError, match=r"delay|jitter"):
-            settings.Shape(None, *wrong)

@@ -3,9 +3,7 @@
 import subprocess
 from pathlib import Path
 
-import pytest
-
-from topologies import settings
+from topologies import settings, shaping
 from topologies.shapes import figure_1, two_teams
 
 TOPOLOGY = figure_1(nics=2, clients=1, rate_bps=200_000_000)
@@ -40,7 +38,7 @@ def test_offloads_end_at_the_switch() -> None:
 def test_a_connection_of_a_nic_may_not_fill_its_queue() -> None:
     """Its own and another's context fit into the queue of the slowest link that has one of its size."""
     assert f"echo {settings.OUTPUT_BYTES} >ipv4/tcp_limit_output_bytes" in settings.scripts(TOPOLOGY)["nic0"]
-    assert settings.queue_bytes(1) >= settings.OUTPUT_BYTES
+    assert shaping.queue_bytes(1) >= settings.OUTPUT_BYTES
 
 
 def test_frames_are_received_by_hash_but_on_the_loopback(tmp_path: Path) -> None:
@@ -92,19 +90,6 @@ def test_two_teams_have_devices_and_networks_of_their_own() -> None:
     links = settings.links(topology, pids)
     assert topology.more_teams[0].mac in links
     assert links.count("name team") == 4
-
-
-@pytest.mark.parametrize(
-    ("rate", "burst", "queue"),
-    [
-        (10_000_000, 15_140, 131_072),  # floors: ten frames, two segment trains
-        (200_000_000, 25_000, 1_250_000),  # 1 ms and 50 ms
-        (10_000_000_000, 1_250_000, 16_777_216),  # the cap of what may wait
-    ],
-)
-def test_burst_and_queue_follow_the_rate(rate: int, burst: int, queue: int) -> None:
-    """From 10 Mbit/s to 10 Gbit/s."""
-    assert (settings.burst_bytes(rate), settings.queue_bytes(rate)) == (burst, queue)
 
 
 def test_the_bridge_is_asked_for_in_full() -> None:
