@@ -313,8 +313,9 @@ class Custody:
     def _over(self, outcomes: Sequence[Outcome]) -> None:
         """Of connections that went, or were to go, one way; each has its own fate."""
         came = [outcome for outcome in outcomes if outcome.moved]
+        now = time.monotonic()
         for outcome in came:
-            self._moved(outcome, self.tracker.of(outcome.plan.connection))
+            self._moved(outcome, self.tracker.of(outcome.plan.connection), now)
         tell(self._config.name, outcomes, self._team)
         for outcome in outcomes if len(came) < len(outcomes) else ():
             connection, was = outcome.plan.connection, outcome.record
@@ -359,14 +360,13 @@ class Custody:
         if record is not None and record.offloaded and record.nic not in self._team.active:
             self._carry_out(self._on_link_down(record.nic, [(connection, record)], self._load()), record.nic)
 
-    def _moved(self, outcome: Outcome, track: Tracked) -> None:
-        now, plan, known = time.monotonic(), outcome.plan, outcome.record
+    def _moved(self, outcome: Outcome, track: Tracked, now: float) -> None:
+        plan, known, told, history = outcome.plan, outcome.record, outcome.saved, track.history
         if plan.source != HOST:
-            track.history.left[plan.source] = now
+            history.left[plan.source] = now
         if plan.resend:
-            track.history.fault = now
-        seq = outcome.saved.get("seq")
-        track.history.seen = Seen(seq["snd_una"], seq["rcv_nxt"], now) if seq else None
+            history.fault = now
+        history.seen = Seen(told.snd_una, told.rcv_nxt, now) if told else None
         by_host = HOST in (plan.source, outcome.target)  # who else counts nothing meanwhile that is asked for
         record = self._records.get(plan.connection) if by_host else known
         if record is None:

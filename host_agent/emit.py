@@ -9,12 +9,9 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
-
-_MARK = "\0"
-_MARKED = f", {json.dumps(_MARK)}"
 
 
 @cache
@@ -32,11 +29,10 @@ def emit(who: str, event: str, **fields: Any) -> None:
     os.write(1, json.dumps({"t": now(), "who": who, "event": event, **fields}).encode() + b"\n")
 
 
-def emit_each(who: str, event: str, each: Iterable[Mapping[str, Any]], **common: Any) -> None:
-    """An event for each, of one moment and with some fields in common."""
-    begin = json.dumps({"t": now(), "who": who, "event": event, **common})[:-1] + ", "
-    # All by one call, which takes a third of the time, and with marks in between, which no object has within.
-    marked = [part for fields in each for part in (fields, _MARK)]
-    if marked:
-        lines = json.dumps(marked).removeprefix("[{").removesuffix(f"{_MARKED}]").split(f"{_MARKED}, {{")
-        os.write(1, "".join([f"{begin}{line}\n" for line in lines]).encode())
+def emit_each(who: str, event: str, each: Iterable[str], **common: Any) -> None:
+    """An event for each, of one moment and with some fields in common. each: its other fields, as JSON without the
+    braces."""
+    begin = json.dumps({"t": now(), "who": who, "event": event, **common})[:-1]
+    lines = "".join([f"{begin}, {fields}}}\n" for fields in each])
+    if lines:
+        os.write(1, lines.encode())

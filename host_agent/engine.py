@@ -17,6 +17,8 @@ import struct
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import lru_cache
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -227,8 +229,8 @@ class Engine:
             self._reply(fields, error=f"memory: {error.strerror}", reason="kernel")
             return
         try:
-            told = [{"size": len(one.context), **one.facts} for one in saved]
-            self._reply(fields, [one.channel for one in saved], contexts, saved=told, refused=refused)
+            channels, told = [one.channel for one in saved], [one.told for one in saved]
+            self._reply(fields, channels, contexts, saved=told, refused=refused)
         finally:
             os.close(contexts)
 
@@ -266,7 +268,13 @@ class Engine:
 
 def _connections(fields: dict[str, Any]) -> list[Connection]:
     """Raises KeyError, TypeError or ValueError when there is one that is none."""
-    return [_connection(one) for one in fields["connections"]]
+    found = list(starmap(Connection, fields["connections"]))
+    try:
+        for one in found:
+            key_of(one)
+    except (OSError, struct.error) as error:
+        raise ValueError(f"a connection is none: {error}") from None
+    return found
 
 
 def _wanted(fields: dict[str, Any]) -> dict[Connection, bytes | None]:
@@ -284,24 +292,19 @@ def _contexts(message: Message) -> list[bytes]:
     places, contexts = message.fields["places"], message.contexts
     if contexts is None or len(places) != len(message.channels):
         raise ValueError("contexts and channels are not of one number")
-    there, found = os.fstat(contexts).st_size, []
+    there = os.pread(contexts, os.fstat(contexts).st_size, 0)
     for offset, size in places:
-        if not 0 <= offset <= offset + size <= there:
+        if not 0 <= offset <= offset + size <= len(there):
             raise ValueError(f"no context at {offset}, of {size} bytes")
-        found.append(os.pread(contexts, size, offset))
-    return found
+    return [there[offset : offset + size] for offset, size in places]
 
 
 def _connection(ends: Sequence[Any]) -> Connection:
-    """Raises TypeError or ValueError when it is none."""
-    one = Connection(*ends)
-    try:
-        key_of(one)
-    except (OSError, struct.error) as error:
-        raise ValueError(f"connection {list(one)}: {error}") from None
-    return one
+    """Likewise."""
+    return _connections({"connections": [ends]})[0]
 
 
+@lru_cache
 def _mac(text: str, what: str) -> bytes:
     mac = bytes.fromhex(text)
     if len(mac) != 6:

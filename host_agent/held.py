@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from host_agent.connection import Connection
 from host_agent.context import NAMES, Context
 from host_agent.relay import Relay
-from host_agent.repair import Reading
+from host_agent.repair import CannotMove, Reading
 from host_agent.tcp_info import Settings
+from host_agent.told import Told
 
 
 @dataclass(slots=True, eq=False)
@@ -42,17 +43,28 @@ class Held:
     waits: bool = False
     asks: bool = False
 
-    def told(self, reading: Reading, context: Context) -> dict[str, Any]:
-        """What the reply to a save says of it."""
-        w, seq = context.window, {"snd_una": context.snd_una, "snd_nxt": context.snd_nxt, "rcv_nxt": context.rcv_nxt}
-        return {
-            "retransmits": reading.told.retransmits,
-            "bytes_in": self.relay.inward.total,
-            "bytes_out": self.relay.outward.total,
-            "state": NAMES[context.state],
-            "lost_state": reading.lost,
-            "seq": {**seq, "snd_wnd": w.snd_wnd, "rcv_wnd": w.rcv_wnd},
-        }
+    def arrived(self, context: Context) -> None:
+        """It was restored here."""
+        self.settings = Settings(context.mss, context.buffer_locks, context.congestion, context.options)
+        self.next_hop = context.next_hop
+        self.first = context.rcv_nxt - context.state.fin_in - len(context.received)
+        self.relay.outward.done = context.app_ended
+        self.relay.inward.done = context.peer_ended
+
+    def told(self, reading: Reading, context: Context, size: int) -> Told:
+        """What the reply to a save says of it. size: of the packed context."""
+        info, relay = reading.told, self.relay
+        return Told(
+            *(size, NAMES[context.state], context.snd_una, context.rcv_nxt),
+            *(info.retransmits, relay.inward.total, relay.outward.total),
+            *(info.cwnd, info.ssthresh, info.srtt, info.rto, info.out_of_order, reading.out_of_order, int(info.ecn)),
+        )
+
+
+class NotHere(CannotMove):
+    """There is nothing to be saved."""
+
+    reason = "absent"
 
 
 @dataclass(eq=False)
@@ -66,6 +78,6 @@ class Saved(NamedTuple):
     """One frozen connection: what is told of it, its packed context, and its channel, which stays its own."""
 
     connection: Connection
-    facts: dict[str, Any]
+    told: Told
     context: bytes
     channel: int

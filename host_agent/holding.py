@@ -25,14 +25,15 @@ from typing import Any
 from host_agent import kernel, repair, segment
 from host_agent.connection import Connection
 from host_agent.context import BadContext, Context
-from host_agent.held import Ended, Held, Saved
+from host_agent.held import Ended, Held, NotHere, Saved
+from host_agent.left import Left, close
 from host_agent.limits import Limits, Refused
 from host_agent.listener import reset
 from host_agent.loop import EDGE, Loop
 from host_agent.relay import Pipes, Relay, StreamBroken, stream_of
 from host_agent.restoring import Restoring
 from host_agent.steering import Steering
-from host_agent.tcp_info import CLOSED, FIN_WAIT2, LAST_ACK, Settings, all_sent, info, state
+from host_agent.tcp_info import CLOSED, FIN_WAIT2, LAST_ACK, info, state, unsent
 from host_agent.upkeep import Upkeep
 
 TIME_WAIT = 60.0  # seconds; include/net/tcp.h, TCP_TIMEWAIT_LEN
@@ -43,12 +44,6 @@ _CHANNEL_NEWS = EDGE & ~select.EPOLLOUT
 _TCP_NEWS = _CHANNEL_NEWS | select.EPOLLPRI
 
 Tell = Callable[[str, Connection, dict[str, Any]], None]
-
-
-class NotHere(repair.CannotMove):
-    """There is nothing to be saved."""
-
-    reason = "absent"
 
 
 class Holding:
@@ -63,6 +58,7 @@ class Holding:
         self._connections: dict[Connection, Held] = {}
         self._busy: dict[Connection, Held] = {}
         self._closing: dict[Connection, Ended] = {}
+        self._left = Left(loop)
         self.upkeep = Upkeep(self._connections, self._closing, steering)
         if limits.memory and requests:
             loop.after(LOOK_EVERY, self._look_at_memory)
@@ -70,6 +66,7 @@ class Holding:
     def recovered(self) -> None:
         """No fault any more: what was not taken is taken now."""
         self.fault = False
+        self._left.close_all()
         for held in list(self._connections.values()):
             self._pump(held)
 
@@ -259,7 +256,9 @@ class Holding:
             self._unwatch(held)
             held.frozen = outward.take_held(), inward.take_held()
         context = reading.context.with_relayed(*held.frozen, app_ended=outward.done, peer_ended=inward.done)
-        return Saved(held.connection, held.told(reading, context), context.pack(), held.channel.fileno())
+        packed = context.pack()
+        told = held.told(reading, context, len(packed))
+        return Saved(held.connection, told, packed, held.channel.fileno())
 
     def _join(self, some: Sequence[Held]) -> None:
         for held in some:
@@ -276,16 +275,21 @@ class Holding:
 
     def _begin(self, held: Held) -> None:
         """What the application has for the peer comes first: its acknowledgement tells what a probe would ask for."""
-        outward, inward = held.relay.outward, held.relay.inward
-        if not self.fault:
-            self._pump(held, partial(outward.pump, ending=False))  # before it is watched, or that would tell of them
-        if held.waits:  # it has not ended
-            held.waits = False
-            self._watch(held)
-            if outward.held or inward.held:
-                self._fills(held)
-            if held.asks and not (outward.total and all_sent(held.tcp)):
-                repair.probe(held.tcp)
+        outward = held.relay.outward
+        try:
+            if not (self.fault or outward.done):
+                outward.first()  # before it is watched, or that would tell of them
+        except StreamBroken as broken:
+            self._end(held, str(broken))
+            return
+        held.waits = False
+        self._watch(held)
+        if outward.held:
+            self._fills(held)
+        if held.asks and not (outward.total and unsent(held.tcp) == 0):
+            repair.probe(held.tcp)
+        if outward.done:
+            self._pump(held)
 
     def thaw(self, connection: Connection) -> None:
         """A frozen connection goes on. Raises Refused."""
@@ -308,12 +312,12 @@ class Holding:
         for connection in connections:
             held = self._connections.get(connection)
             if held is not None and held.frozen is not None:
-                self._drop(held)
+                self._release(held)
+                (self._left.add if self.fault else close)(held)
 
     def _drop(self, held: Held) -> None:
         self._release(held)
-        repair.discard(held.tcp)
-        held.channel.close()
+        close(held)
 
     def restore(self, some: Sequence[tuple[bytes, int]], how: Restoring) -> list[Refused | None]:
         """some: packed contexts, and their channels. None for each that lives here now, and has its channel; a refused
@@ -371,12 +375,8 @@ class Holding:
             self._steering.left([connection])
             return Refused("kernel", str(error))
         held = self.take(connection, tcp, end, waits=how.wait)
+        held.arrived(context)
         held.asks = how.wait and how.probe
-        held.settings = Settings(context.mss, context.buffer_locks, context.congestion, context.options)
-        held.next_hop = context.next_hop
-        held.first = context.rcv_nxt - context.state.fin_in - len(context.received)
-        held.relay.outward.done = context.app_ended
-        held.relay.inward.done = context.peer_ended
         if held.relay.done:  # nobody else would tell the steering before the last segment comes
             self._pump(held)
         return None

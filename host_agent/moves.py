@@ -61,7 +61,11 @@ class Moves:
             self._waiters[connection] = done
         self._planned[connection] = plan
         way = plan.target, plan.cause, plan.resend, plan.fallbacks
-        self._plans.setdefault(plan.source, {}).setdefault(way, deque()).append(plan)
+        ways = self._plans.setdefault(plan.source, {})
+        if way in ways:
+            ways[way].append(plan)
+        else:
+            ways[way] = deque([plan])
 
     def begin(self) -> None:
         """Begins what was planned, as far as it is its turn: at the end of each turn of the loop."""

@@ -235,8 +235,9 @@ class RecordsFull(Exception):
 
 
 def _packed(a: Assignment) -> bytes:
-    due, closing = _KEEP if a.due is None else a.due, _KEEP if a.closing is None else a.closing
-    return _ASSIGN.pack(key_of(a.connection), a.nic, a.epoch, a.offloaded, a.stage, a.moved, due, closing, a.fins)
+    connection, epoch, nic, offloaded, stage, moved, due, closing, fins = a
+    is_due, is_closing = _KEEP if due is None else due, _KEEP if closing is None else closing
+    return _ASSIGN.pack(key_of(connection), nic, epoch, offloaded, stage, moved, is_due, is_closing, fins)
 
 
 class RecordKeeper(Protocol):

@@ -109,6 +109,10 @@ class Flow:
                 self._shut()
         return not self.done
 
+    def first(self) -> None:
+        """Carries some bytes; whoever is watched from then on tells of the rest. Raises StreamBroken."""
+        self._many = self._carry_few() == _FEW
+
     @property
     def _short_is_all(self) -> bool:
         """A TCP that gave less than it was asked for has no more, and tells of the next byte (epoll(7)). A Unix socket

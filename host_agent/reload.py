@@ -28,6 +28,7 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from host_agent.connection import Connection
@@ -35,6 +36,7 @@ from host_agent.decision import NO_FINS, Fins, Record, Stage
 from host_agent.hold import Hold
 from host_agent.policy import HOST, Plan
 from host_agent.records import Assignment, RecordKeeper
+from host_agent.told import Told
 from host_agent.verbs import Message, close
 
 _BOTH = Fins.PEER | Fins.PEER_ACKED | Fins.HOST | Fins.HOST_ACKED
@@ -58,7 +60,7 @@ class Ask:
     reply: bool = True
 
 
-@dataclass
+@dataclass(slots=True)
 class Outcome:
     """What became of one connection. target: where it is now, None when it was lost. reason: why it is not where it was
     to go, or why not at the first place tried; code: the same by its word (docs/verbs.md, `reason`). record: as it was
@@ -72,9 +74,8 @@ class Outcome:
     record: Record | None = None
     epoch: int = 0
     parts: dict[str, float] = field(default_factory=dict)
-    context_bytes: int = 0
     held_frames: int = 0
-    saved: dict[str, Any] = field(default_factory=dict)
+    saved: Told | None = None
 
     @property
     def moved(self) -> bool:
@@ -88,7 +89,7 @@ class Outcome:
         return "upload" if (self.target if self.moved else self.plan.target) == HOST else "reload"
 
 
-@dataclass(eq=False)
+@dataclass(slots=True, eq=False)
 class _Leg:
     """One connection on its way. nic, offloaded, epoch: of its record. channel: the application's, while we have it.
     place: of its context among those of the batch, offset and size."""
@@ -160,18 +161,17 @@ class _Batch:
 
     def _save(self, legs: Legs) -> Some:
         """Those whose context the old engine has given; the others go on there."""
-        macs = [leg.outcome.record.peer_mac.hex() for leg in legs if leg.outcome.record]
+        macs = [_hexadecimal(leg.outcome.record.peer_mac) for leg in legs if leg.outcome.record]
         known = {"connections": [leg.connection for leg in legs], "next_hops": macs}
         answer = yield from self._ask(self._way.source, Message("save", known))
         self._contexts = answer.contexts
         refused = _refused(answer, legs)
         saved = [leg for leg in legs if leg not in refused]
         offset = 0
-        for leg, facts, channel in zip(saved, answer.fields.get("saved", ()), answer.channels, strict=True):
-            size = facts["size"]
-            leg.channel, leg.place = channel, (offset, size)
-            leg.outcome.saved, leg.outcome.context_bytes = facts, size
-            offset += size
+        for leg, row, channel in zip(saved, answer.fields.get("saved", ()), answer.channels, strict=True):
+            told = leg.outcome.saved = Told._make(row)
+            leg.channel, leg.place = channel, (offset, told.size)
+            offset += told.size
         for leg, why in refused.items():
             leg.refused(why)
         settled = yield from self._settle(list(refused))
@@ -282,7 +282,9 @@ class _Batch:
             assert here is not None
             at_nic = leg.offloaded if here == self._way.source else here != HOST
             nic = here if at_nic and here != self._way.source else leg.nic
-            ends = _ENDS.get(leg.outcome.saved.get("state", ""), NO_FINS) if moved and here == HOST else NO_FINS
+            ends = NO_FINS
+            if moved and here == HOST and leg.outcome.saved:
+                ends = _ENDS.get(leg.outcome.saved.state, NO_FINS)
             closing = True if ends == _BOTH else None
             wanted.append(Assignment(leg.connection, leg.epoch, nic, at_nic, stage, moved, due, closing, ends))
         done = self._records.assign(wanted)
@@ -314,6 +316,9 @@ class _Batch:
             close([leg.channel for leg in legs if leg.channel >= 0])
             if self._contexts is not None:
                 os.close(self._contexts)
+
+
+_hexadecimal = lru_cache(256)(bytes.hex)
 
 
 def _refused(answer: Message, legs: Legs) -> dict[_Leg, dict[str, Any]]:

@@ -19,11 +19,8 @@ What a half-closed connection needs beyond queues and numbers, for the kernel le
 
 from __future__ import annotations
 
-import fcntl
 import socket
 import struct
-import sys
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
@@ -41,7 +38,7 @@ TCP_NOTSENT_LOWAT, MAX_TCP_WINDOW = 25, 32767
 REPAIR_ON, REPAIR_OFF, REPAIR_OFF_NO_WP = 1, 0, -1
 RECV_QUEUE, SEND_QUEUE = 1, 2
 OPT_MSS, OPT_WINDOW, OPT_SACK_PERMITTED, OPT_TIMESTAMP = 2, 3, 4, 8
-SIOCINQ, SIOCOUTQ, SIOCOUTQNSD = 0x541B, 0x5411, 0x894B
+SIOCINQ, SIOCOUTQ = 0x541B, 0x5411
 SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 
 UNSENT_LIMIT = 128 * 1024  # bytes
@@ -54,8 +51,11 @@ _LARGEST = 1 << 18  # bytes of a segment that may be partly acknowledged: 64 KiB
 _STREAM = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
 _PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 _CHUNK = 128 * 1024
-_GOES_OUT = 0.001  # seconds in which TCP's own pacing lets the next bytes go, if it is pacing that they wait for
 _TCP = socket.IPPROTO_TCP
+
+
+Kind = tuple[str, int, bool, str]
+"""The peer's address, and what restore() sees to that a new socket may have by itself."""
 
 
 class CannotMove(Exception):
@@ -111,11 +111,11 @@ def limit_unsent(s: socket.socket) -> None:
 
 
 class Reading(NamedTuple):
-    """What a frozen socket says. lost: what the context cannot carry, the `lost_state` of docs/verbs.md."""
+    """What a frozen socket says. out_of_order: bytes of memory with what came so, which no context carries."""
 
     context: Context
     told: Info
-    lost: dict[str, int]
+    out_of_order: int
 
 
 def read(s: socket.socket, connection: Connection, next_hop: bytes, known: Settings | None = None) -> Reading:
@@ -132,10 +132,10 @@ def read(s: socket.socket, connection: Connection, next_hop: bytes, known: Setti
             raise CannotMove(f"state {STATES[before.state]}")
         memory, rcvbuf, _, sndbuf = _MEMORY.unpack(get(socket.SOL_SOCKET, SO_MEMINFO, _MEMORY.size))
         rcv_nxt = _get_seq(s, RECV_QUEUE)
-        queued = _count(s, SIOCINQ) if memory else 0
+        queued = tcp_info.count(s, SIOCINQ) if memory else 0
         received = _peek(s, queued)
         write_seq = _get_seq(s, SEND_QUEUE)
-        unacked = _count(s, SIOCOUTQ) if before.unacked or before.unsent else 0
+        unacked = tcp_info.count(s, SIOCOUTQ) if before.unacked or before.unsent else 0
         sending = _peek(s, unacked and unacked + _LARGEST)
         after = tcp_info.raw(s)
         if tcp_info.progress(after) == before:
@@ -178,18 +178,21 @@ def read(s: socket.socket, connection: Connection, next_hop: bytes, known: Setti
         fin_sent=now.fin_acked or (bool(fin) and told.unsent == 0),
     )
     # Memory without bytes to be read: segments that wait for one before them. The peer must send them again.
-    return Reading(context, told, told.lost(0 if received or now.fin_in else memory))
+    return Reading(context, told, 0 if received or now.fin_in else memory)
 
 
-def restore(c: Context) -> socket.socket:
+def restore(c: Context, alike: set[Kind] | None = None) -> socket.socket:
     """A frozen socket with everything of the context but its unsent bytes, which resume() writes. It does not block.
 
-    Raises CannotRestore; nothing is left behind then, and nothing was sent.
+    alike: for what is restored at the same moment; each kind that a new socket is right for is added, and the next of
+    that kind is not asked. Raises CannotRestore; nothing is left behind then, and nothing was sent.
     """
+    kind = c.connection.src, c.mtu, c.rto < SHORT_RTO, c.congestion
+    known = alike is not None and kind in alike
     s = None
     try:
         s = _connected(c)
-        if _teach(c, *tcp_info.path(s)):
+        if not known and _teach(c, *tcp_info.path(s)):
             s.close()
             s = _connected(c)
         timestamps = c.timestamp is not None
@@ -198,8 +201,10 @@ def restore(c: Context) -> socket.socket:
             s.setsockopt(_TCP, TCP_TIMESTAMP, _signed(c.timestamp))
         for level, name, value in tcp_info.to_set(c.options, c.connection.ipv6):
             s.setsockopt(level, name, value)
-        if congestion(s) != c.congestion:
+        if not known and congestion(s) != c.congestion:
             s.setsockopt(_TCP, socket.TCP_CONGESTION, c.congestion.encode())
+        elif alike is not None:
+            alike.add(kind)
         if c.received:
             _fill(s, RECV_QUEUE, c.received)
         if c.sent:
@@ -293,25 +298,6 @@ def _half_close(s: socket.socket, c: Context) -> None:
         _set_window(s, w)
 
 
-def sent_again(s: socket.socket, c: Context) -> bool:
-    """Whether a socket just resumed from c.resent() has sent all that `c` had; awaits it while bytes go out.
-
-    If not, they must be restored as sent: the peer may have all of them, and Linux drops an acknowledgement of what was
-    not sent yet, for ever. The first window may be too small, or the wire's queue full: many connections that send
-    again at once fill it, and a segment dropped there was never sent (net/ipv4/tcp_output.c, tcp_write_xmit).
-    """
-    allowed = len(c.unsent) + (c.state.fin_out and not c.fin_sent)
-    waits, deadline = _count(s, SIOCOUTQNSD), time.monotonic() + _GOES_OUT
-    while waits > allowed:
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.0001)
-        before, waits = waits, _count(s, SIOCOUTQNSD)
-        if waits < before:  # paced
-            deadline = time.monotonic() + _GOES_OUT
-    return True
-
-
 def resume(s: socket.socket, c: Context, *, probe: bool) -> None:
     """Leaves repair, with or without a window probe to the peer, and hands the unsent bytes and the FIN behind them to
     TCP. Raises CannotRestore; discard() is then for the caller."""
@@ -351,10 +337,6 @@ def _send(s: socket.socket, data: bytes) -> None:
 
 def _set_window(s: socket.socket, w: Window) -> None:
     s.setsockopt(_TCP, TCP_REPAIR_WINDOW, _WINDOW.pack(*w))
-
-
-def _count(s: socket.socket, request: int) -> int:
-    return int.from_bytes(fcntl.ioctl(s.fileno(), request, bytes(4)), sys.byteorder)
 
 
 def _get_seq(s: socket.socket, queue: int) -> int:

@@ -8,16 +8,15 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
-from operator import itemgetter
 from typing import Any
 
 from host_agent.connection import Connection, key_of
 from host_agent.statistics import ADDED
+from host_agent.told import sound
 from host_agent.verbs import Malformed, Message
 
 STATES = ("live", "frozen", "closing")
 Fits = Callable[[Any], bool]
-_NUMBERS, _SEQ = itemgetter("size", *ADDED), itemgetter("snd_una", "rcv_nxt")
 
 
 def _connection(value: Any) -> bool:
@@ -119,30 +118,15 @@ def _check_refused(verb: str, fields: dict[str, Any], asked: int) -> int:
 
 
 def _check_saved(reply: Message, count: int) -> None:
-    saved, size = _list("save", reply.fields, "saved"), 0
+    saved = _list("save", reply.fields, "saved")
     for one in saved:
-        if _sound(one):  # of thousands; who is not is looked at more closely
-            size += one["size"]
-            continue
-        _need("save", one, "size", _size)
-        for name in ADDED:
-            _need("save", one, name, _number)
-        if "seq" in one:
-            _need("save", one["seq"], "snd_una", _number)
-            _need("save", one["seq"], "rcv_nxt", _number)
-        size += one["size"]
+        if not sound(one):
+            raise Malformed(f"save: {one!r:.60} is not what is to be told of one that is saved")
+    size = sum(one[0] for one in saved)
     if not len(saved) == len(reply.channels) == count:
         raise Malformed(f"reply to save: {count} to be saved, {len(saved)} saved, {len(reply.channels)} channels")
     if reply.contexts is None or size > os.fstat(reply.contexts).st_size:
         raise Malformed(f"reply to save: {size} bytes of contexts announced that did not come")
-
-
-def _sound(saved: Any) -> bool:
-    try:
-        numbers = *_NUMBERS(saved), *_SEQ(saved["seq"])
-    except (LookupError, TypeError):
-        return False
-    return set(map(type, numbers)) == {int} and numbers[0] >= 0
 
 
 def _list(verb: str, fields: dict[str, Any], name: str) -> list[Any]:

@@ -5,9 +5,11 @@ Decides: nothing. Never touches: what a socket does, but for its first timeout.
 
 from __future__ import annotations
 
+import fcntl
 import select
 import socket
 import struct
+import sys
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
@@ -23,6 +25,7 @@ STATES = (
 ESTABLISHED, FIN_WAIT2, TIME_WAIT, CLOSED, LAST_ACK = 1, 5, 6, 7, 9
 CONTEXT = 4096  # bytes that a connection takes with empty queues, about
 SO_MEMINFO, SO_BUF_LOCK = 55, 72  # asm-generic/socket.h
+_SIOCOUTQNSD = 0x894B  # linux/sockios.h
 TCP_RTO_MIN_US = 45  # linux/tcp.h
 FIRST_RTO, USUAL_RTO = 10_000, 200_000
 """Microseconds. What is sent again behind a fault may be acknowledged into the dead wire, for the switch may be slower
@@ -93,17 +96,6 @@ class Info(NamedTuple):
     def ecn(self) -> bool:
         return bool(self.options & 8)
 
-    def lost(self, out_of_order: int) -> dict[str, int]:
-        """What TCP_REPAIR does not carry: the `lost_state` of docs/verbs.md. out_of_order: bytes of memory."""
-        lost = {"cwnd": self.cwnd, "ssthresh": self.ssthresh, "srtt_us": self.srtt, "rto_us": self.rto}
-        if self.ecn:
-            lost["ecn"] = 1
-        if self.out_of_order:
-            lost["out_of_order_segments"] = self.out_of_order
-        if out_of_order:
-            lost["out_of_order_memory"] = out_of_order
-        return lost
-
 
 class Progress(NamedTuple):
     """The same fields of the same TCP_INFO: another one, if either stream has moved."""
@@ -128,9 +120,14 @@ def info(s: socket.socket, told: bytes = b"") -> Info:
     return Info._make(_INFO.unpack(told or raw(s)))
 
 
-def all_sent(s: socket.socket) -> bool:
-    """Whether TCP has sent all bytes that it has."""
-    return progress(raw(s)).unsent == 0
+def count(s: socket.socket, request: int) -> int:
+    """Bytes, of an ioctl that counts some."""
+    return int.from_bytes(fcntl.ioctl(s.fileno(), request, bytes(4)), sys.byteorder)
+
+
+def unsent(s: socket.socket) -> int:
+    """Bytes, and their end of stream, that TCP has not sent yet."""
+    return count(s, _SIOCOUTQNSD)
 
 
 def path(s: socket.socket) -> tuple[int, int]:

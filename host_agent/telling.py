@@ -5,7 +5,9 @@ Decides: their words. Never touches: records, engines.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from host_agent import kernel
@@ -50,15 +52,17 @@ def _route(outcome: Outcome, team: TeamState) -> dict[str, Any]:
     return {"kind": outcome.kind, "cause": plan.cause, "from": team.name(plan.source), "to": team.name(to)}
 
 
-def _described(outcome: Outcome) -> dict[str, Any]:
-    """What an event tells of one connection of a batch."""
+def _described(outcome: Outcome) -> str:
+    """What an event tells of one connection of a batch, as JSON: of thousands this takes a third of the time that
+    objects of objects do."""
+    src, sport, dst, dport = outcome.plan.connection
     saved = outcome.saved
-    facts = outcome.plan.connection.fields() | {
-        "epoch": outcome.epoch,
-        "context_bytes": outcome.context_bytes,
-        "held_frames": outcome.held_frames,
-        "retransmits": saved["retransmits"],
-    }
-    if "lost_state" in saved:
-        facts["not_carried"] = saved["lost_state"]
-    return facts
+    assert saved is not None  # it moved
+    return (
+        f'"src": {_text(src)}, "sport": {sport:d}, "dst": {_text(dst)}, "dport": {dport:d}, "epoch": {outcome.epoch}, '
+        f'"context_bytes": {saved.size}, "held_frames": {outcome.held_frames}, "retransmits": {saved.retransmits}, '
+        f'"not_carried": {saved.not_carried()}'
+    )
+
+
+_text = lru_cache(4096)(json.dumps)

@@ -6,7 +6,6 @@ restarted agent begins with nothing of it, and does no worse.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,12 +35,14 @@ class Tracked:
     leaked: int = 0
     moves: int = 0
     ended: bool = False
-    counted: Counter[str] = field(default_factory=Counter)
+    counted: tuple[int, int, int] = (0, 0, 0)
 
     def moved(self, outcome: Outcome, record: Record) -> None:
         self.moves += 1
-        for key in ADDED:
-            self.counted[key] += outcome.saved[key]
+        if outcome.saved:
+            some, more, again = self.counted
+            bytes_in, bytes_out, retransmits = outcome.saved.counted
+            self.counted = some + bytes_in, more + bytes_out, again + retransmits
         if outcome.plan.source == HOST:
             self.base = record.host_segments
         elif outcome.target == HOST and self.base is not None:
@@ -78,8 +79,8 @@ class Tracker:
         known = self._tracked.get(connection)
         return connection in self._over if known is None else known.ended
 
-    def counted(self) -> dict[Connection, Counter[str]]:
-        return {connection: tracked.counted for connection, tracked in self._tracked.items()}
+    def counted(self) -> dict[Connection, dict[str, int]]:
+        return {one: dict(zip(ADDED, tracked.counted, strict=True)) for one, tracked in self._tracked.items()}
 
     def end(self, connection: Connection, record: Record | None) -> None:
         """Its engine is done with it. record: which stays for a while, but others may remove it."""

@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-VERSION = 4
+VERSION = 5
 INLINE = 32 * 1024
 CHANNELS = 250
 """A packet carries at most 253 descriptors (SCM_MAX_FD)."""

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from host_agent import repair
+from host_agent import repair, tcp_info
 from host_agent.context import Context
 from host_agent.tcp_info import state
+from host_agent.told import Told
 from tests.kernel.world import World, sysctl
 
 TOUR = ("nic0", "nic1", "host", "nic1", "host")
@@ -39,7 +40,7 @@ def both_send(world: World, size: int) -> None:
             end.to_send += size
 
 
-def tour(world: World, size: int = 300_000, *, resend: bool = False) -> list[dict]:
+def tour(world: World, size: int = 300_000, *, resend: bool = False) -> list[Told]:
     """Moves in the middle of both streams, as far as they are still open."""
     saved = []
     for target in TOUR:
@@ -54,7 +55,7 @@ def tour(world: World, size: int = 300_000, *, resend: bool = False) -> list[dic
 
 def waiting(world: World) -> int:
     """Bytes that TCP has for the relay."""
-    return repair._count(world.held().tcp, repair.SIOCINQ)
+    return tcp_info.count(world.held().tcp, repair.SIOCINQ)
 
 
 def small_window(s: socket.socket) -> None:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from host_agent import repair
+from host_agent import repair, tcp_info
 from host_agent.connection import Connection
 from host_agent.context import BadContext, Context, Window
 from host_agent.tcp_info import CLOSED, USUAL_RTO, info, shortest_rto, state, urgent
@@ -215,6 +215,21 @@ def test_sent_again_needs_no_timeout(pair: Pair) -> None:
     assert info(pair.served).retransmits == 0
 
 
+def test_of_a_batch_only_the_first_of_a_kind_is_asked(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has its own congestion control all the same."""
+    asked, alike = list[socket.socket](), set[repair.Kind]()
+    known = tcp_info.congestion
+    monkeypatch.setattr(repair, "congestion", lambda s: asked.append(s) or known(s))
+    context = pair.save()
+    usual, other = context.congestion, "reno" if context.congestion != "reno" else "cubic"
+    for name, asks in ((usual, 1), (usual, 0), (other, 1), (usual, 0), (other, 1)):
+        with repair.restore(context._replace(congestion=name), alike) as s:
+            assert (known(s), len(asked)) == (name, asks)
+        asked.clear()
+    pair.restore(context)
+    pair.finish()
+
+
 def test_what_the_relay_holds_travels_along(pair: Pair) -> None:
     """Bytes between application and TCP join the queues: after `unsent`, and before `received`."""
     pair.peer_writes(5000)
@@ -389,7 +404,7 @@ def test_every_damaged_byte_of_a_packed_context_is_refused(pair: Pair) -> None:
 
 
 def _received(s: socket.socket) -> int:
-    return repair._count(s, repair.SIOCINQ)
+    return tcp_info.count(s, repair.SIOCINQ)
 
 
 def _read_within(s: socket.socket, size: int, seconds: float) -> bytes:

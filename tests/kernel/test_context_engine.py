@@ -427,9 +427,9 @@ def test_out_of_order_bytes_are_lost_and_said_to_be(world: World) -> None:
     first, *rest = world.waiting_in
     for packet in rest:
         os.write(world.spaces["host"].fd, packet)
-    facts = world.move("nic0")
-    assert facts["lost_state"]["out_of_order_segments"] >= 1
-    assert facts["lost_state"]["out_of_order_memory"] > 1448
+    told = world.move("nic0")
+    assert told.out_of_order_segments >= 1
+    assert told.out_of_order_memory > 1448
     os.write(world.spaces["nic0"].fd, first)
     finish(world)
 

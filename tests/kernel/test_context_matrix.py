@@ -25,7 +25,7 @@ TCP = socket.IPPROTO_TCP
 def test_established(world: World, family: int, resend: bool) -> None:
     world.connect(family)
     saved = tour(world, resend=resend)
-    assert {one["state"] for one in saved} == {"ESTABLISHED"}
+    assert {one.state for one in saved} == {"ESTABLISHED"}
     finish(world)
     assert world.app_end.sent_bytes == world.peer_end.sent_bytes == 5 * 300_000
 

@@ -234,7 +234,7 @@ def test_negotiated_options(world: World, family: int, what: str, resend: bool) 
         assert context.ecn == (what == "ecn")
         saved = tour(world, 100_000, resend=resend)
         # Nothing restores ECN: the connection goes on without, and says so, once.
-        assert [one["lost_state"].get("ecn", 0) for one in saved] == [int(what == "ecn"), 0, 0, 0, 0]
+        assert [one.ecn for one in saved] == [int(what == "ecn"), 0, 0, 0, 0]
         after = peek(world)
         for field in ("snd_wscale", "rcv_wscale", "sack", "mss"):
             assert getattr(after, field) == getattr(context, field), field

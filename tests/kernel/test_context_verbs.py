@@ -17,6 +17,7 @@ from host_agent.context import Context
 from host_agent.engine import Engine
 from host_agent.held import Saved
 from host_agent.limits import Limits
+from host_agent.told import Told
 from host_agent.verbs import VERSION, Link, Message, PeerGone
 from tests.kernel.moves import both_send, finish
 from tests.kernel.world import MAC, World
@@ -136,15 +137,14 @@ def test_what_a_save_replies(talk: Conversation, world: World) -> None:
     world.settle()
     saved = talk.ask("save", connections=[world.connection], next_hops=[MAC.hex()])
     assert saved.fields["refused"] == []
-    (fields,) = saved.fields["saved"]
+    told = Told._make(*saved.fields["saved"])
     assert saved.contexts is not None
-    context = Context.unpack(os.pread(saved.contexts, fields["size"], 0))
-    assert fields["seq"]["snd_nxt"] == (fields["seq"]["snd_una"] + 5000) % 2**32
-    assert fields["seq"]["rcv_nxt"] == context.rcv_nxt
-    assert fields["seq"]["snd_wnd"] == context.window.snd_wnd > 5000
-    assert fields["seq"]["rcv_wnd"] == context.window.rcv_wnd
-    assert (fields["bytes_out"], fields["retransmits"], fields["state"]) == (5000, 0, "ESTABLISHED")
-    assert fields["lost_state"]["cwnd"] >= 10
+    context = Context.unpack(os.pread(saved.contexts, told.size, 0))
+    assert context.snd_nxt == (told.snd_una + 5000) % 2**32
+    assert told.rcv_nxt == context.rcv_nxt
+    assert context.window.snd_wnd > 5000
+    assert (told.bytes_out, told.retransmits, told.state) == (5000, 0, "ESTABLISHED")
+    assert told.cwnd >= 10
     assert len(saved.channels) == 1
     saved.close()
     assert talk.tell("discard", connections=[world.connection]) == []
@@ -235,7 +235,7 @@ def test_an_agent_that_dies_in_the_middle_of_a_batch(talk: Conversation, world: 
     talk.tell("release", connections=three[1:])
     world.owner = "nic0"
     answer = talk.ask("save", connections=three)
-    ((refused,), names) = answer.fields["refused"], [one["state"] for one in answer.fields["saved"]]
+    ((refused,), names) = answer.fields["refused"], [Told._make(one).state for one in answer.fields["saved"]]
     assert (refused["at"], refused["reason"], names) == (0, "absent", ["ESTABLISHED"] * 2)
     answer.close()
     talk.link.close()

@@ -28,6 +28,7 @@ from host_agent.limits import Limits, Refused
 from host_agent.repair import CannotMove
 from host_agent.restoring import Restoring
 from host_agent.steering import Seen
+from host_agent.told import Told
 from tests.turned import TurnedLoop
 
 CLONE_NEWNET = 0x40000000
@@ -312,8 +313,8 @@ class World:
     def held(self) -> Any:
         return self.engines[self.owner]._connections[self.connection]
 
-    def move(self, target: str, *, resend: bool = False) -> dict[str, Any]:
-        """hold, save, restore, discard, release; the facts of the save."""
+    def move(self, target: str, *, resend: bool = False) -> Told:
+        """hold, save, restore, discard, release; what the save told."""
         source, passing = self.owner, self.pass_in
         self.pass_in = False
         saved = self.save(source)
@@ -323,7 +324,7 @@ class World:
         self.engines[source].discard([self.connection])
         self.owner, self.pass_in = target, passing
         self.engines[target].joined([self.connection])
-        return saved.facts
+        return saved.told
 
     def save(self, place: str) -> Saved:
         """Raises CannotMove. The channel is the held one's own."""

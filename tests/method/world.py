@@ -22,6 +22,7 @@ from host_agent.plain_records import PlainRecords
 from host_agent.policy import HOST, Chooser, Evidence, History, OnFault, Plan, Seen
 from host_agent.records import Assignment, RecordKeeper, Report, ReportKind
 from host_agent.reload import Ask, Outcome, Steps, move
+from host_agent.told import Told
 from host_agent.verbs import Message
 from tests.method.model import Segment
 
@@ -243,10 +244,9 @@ class World:
             held[who] = "frozen"
             if ask.engine == HOST:
                 self._silence(who)
-            seq = {"snd_una": self.host_next[who], "rcv_nxt": self.peer_next[who]}
-            facts = {"size": 7, "retransmits": 0, "bytes_in": 0, "bytes_out": 0, "seq": seq}
+            told = Told(7, "ESTABLISHED", self.host_next[who], self.peer_next[who], *[0] * 7)
             channel, contexts = (os.open("/dev/null", os.O_RDONLY) for _ in range(2))
-            return Message("reply", {"saved": [facts], "refused": []}, [channel], contexts)
+            return Message("reply", {"saved": [told], "refused": []}, [channel], contexts)
         if verb == "restore" and refuse:
             return Message("reply", {"refused": [{"at": 0, "error": "full", "reason": "full"}]})
         if verb in ("restore", "thaw"):
@@ -268,8 +268,8 @@ class World:
             history, now = self._history[who], self.seconds()
             if source != HOST:
                 history.left[source] = now
-            seq = outcome.saved["seq"]
-            history.seen = Seen(seq["snd_una"], seq["rcv_nxt"], now)
+            assert outcome.saved is not None
+            history.seen = Seen(outcome.saved.snd_una, outcome.saved.rcv_nxt, now)
 
     # -- what happens to NICs and records ----------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from host_agent import engines
 from host_agent.connection import Connection
 from host_agent.engines import Engines
 from host_agent.peer import LIMIT, EnginePeer
+from host_agent.told import Told
 from host_agent.verbs import VERSION, Link, Message, PeerGone
 from tests.turned import TurnedLoop
 from tests.unit.host_agent.descriptors import room_for
@@ -253,7 +254,8 @@ def test_one_that_does_not_answer_is_gone(case: Case, later: Callable[[float], N
 
 
 REFUSED: dict[str, Any] = {"at": 0, "error": "no", "reason": "full"}
-SAVED = {"size": 0, "bytes_in": 0, "bytes_out": 0, "retransmits": 0}
+SAVED = Told(0, "ESTABLISHED", *[0] * 9)
+COUNTED = {"bytes_in": 0, "bytes_out": 0, "retransmits": 0}
 BAD_REPLIES: dict[str, tuple[str, dict[str, Any]]] = {
     "an error that is no text": ("save", {"error": 5}),
     "nothing": ("save", {}),
@@ -273,7 +275,7 @@ BAD_REPLIES: dict[str, tuple[str, dict[str, Any]]] = {
     "a query refused": ("query", {"error": "no", "reason": "kernel"}),
     "counts that are none": ("statistics", {"statistics": {"to_host": "many"}, "connections": []}),
     "a count that is missing": ("statistics", {"statistics": {}, "connections": [{"connection": ONE}]}),
-    "no time": ("statistics", {"statistics": {}, "connections": [SAVED | {"connection": ONE, "last_seen": "late"}]}),
+    "no time": ("statistics", {"statistics": {}, "connections": [COUNTED | {"connection": ONE, "last_seen": "late"}]}),
 }
 
 

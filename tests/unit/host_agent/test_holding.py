@@ -123,3 +123,34 @@ def test_one_that_waits_and_may_not_leave_waits_no_longer(waiting: Bench, monkey
     monkeypatch.setattr(repair, "freeze", lambda some: dict.fromkeys(some, refusal))
     assert list(waiting.holding.save({ONE: None})) == [refusal]
     assert waiting.holding._connections[ONE].relay.outward.total == len(b"answer")
+
+
+def test_the_rest_and_the_end_come_behind_the_first_bytes_of_one_that_has_waited(waiting: Bench) -> None:
+    sent = waiting.application.send(BYTES)
+    waiting.application.shutdown(socket.SHUT_WR)
+    waiting.holding.joined([ONE])
+    deadline, arrived = time.monotonic() + LIMIT, bytearray()
+    while True:
+        try:
+            some = waiting.peer.recv(65536)
+        except BlockingIOError:
+            assert time.monotonic() < deadline, f"{len(arrived)} of {sent} bytes have arrived"
+        else:
+            arrived += some
+            if not some:
+                break
+        waiting.turn()
+    assert arrived == BYTES[:sent]
+
+
+@pytest.mark.parametrize("fault", [False, True])
+def test_one_that_lives_elsewhere_is_closed_but_not_at_once_where_the_link_is_dead(bench: Bench, fault: bool) -> None:
+    held = bench.holding._connections[ONE]
+    bench.holding._unwatch(held)
+    held.frozen, bench.holding.fault = (b"", b""), fault
+    bench.holding.discard([ONE])
+    assert (list(bench.holding.upkeep.describe()), held.tcp.fileno() < 0, held.channel.fileno() < 0) == (
+        *([], not fault, not fault),
+    )
+    bench.holding.recovered()
+    assert (held.tcp.fileno() < 0, held.channel.fileno() < 0) == (True, True)

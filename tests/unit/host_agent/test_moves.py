@@ -14,6 +14,7 @@ from host_agent.peer import engine_gone
 from host_agent.plain_records import PlainRecords
 from host_agent.policy import Plan
 from host_agent.reload import Outcome
+from host_agent.told import Told
 from host_agent.verbs import Message, PeerGone
 
 MANY = [Connection("10.0.0.11", port, "10.0.0.1", 8080) for port in range(40000, 41000)]
@@ -44,7 +45,7 @@ class Engine:
             heard(Message("reply", {"refused": []}))
             return []
         names: list[Connection] = message.fields["connections"]
-        saved: list[dict[str, Any]] = [{"size": 1, "retransmits": 0} for one in names if one not in lost]
+        saved = [Told(1, "ESTABLISHED", *[0] * 9) for one in names if one not in lost]
         refused = [{"at": n, "error": "x", "reason": "absent"} for n, one in enumerate(names) if one in lost]
         channels, contexts = [os.open("/dev/null", os.O_RDONLY) for _ in saved], verbs.memory(b"x" * len(saved))
         heard(Message("reply", {"saved": saved, "refused": refused}, channels, contexts))

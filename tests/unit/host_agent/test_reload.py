@@ -14,12 +14,13 @@ from host_agent.plain_records import PlainRecords
 from host_agent.policy import HOST, Plan
 from host_agent.records import Assignment
 from host_agent.reload import Ask, Outcome, move
+from host_agent.told import Told
 from host_agent.verbs import Message
 
 ONE = Connection("10.0.0.11", 40000, "10.0.0.1", 8080)
 OTHERS = tuple(ONE._replace(sport=port) for port in range(40001, 40006))
 MAC = bytes.fromhex("020000000101")
-SAVED = {"retransmits": 3, "bytes_in": 1000, "bytes_out": 2000, "state": "ESTABLISHED"}
+SAVED = Told(0, "ESTABLISHED", 1, 2, 3, 1000, 2000, 10, 20, 120, 200_000)
 
 
 def context_of(connection: Connection) -> bytes:
@@ -41,7 +42,7 @@ class Bench(PlainRecords):
         self.dead: Sequence[int] = how.pop("dead", ())
         self.saves, self.thaws = how.pop("saves", True), how.pop("thaws", True)
         self.odd: Sequence[Connection] = how.pop("odd", ())
-        self.state: str = how.pop("state", SAVED["state"])
+        self.state: str = how.pop("state", SAVED.state)
         self.held = dict.fromkeys(self.names, 5)
         self.disturb: dict[str, Callable[[Bench], None]] = how.pop("disturb", {})
         assert not how
@@ -91,7 +92,7 @@ class Bench(PlainRecords):
         if verb == "save":
             able = [c for c in fields["connections"] if self.saves and c not in self.odd]
             assert all(r is None or r.stage is Stage.HELD for r in map(self.get, able))
-            saved = [SAVED | {"size": len(context_of(c)), "state": self.state} for c in able]
+            saved = [list(SAVED._replace(size=len(context_of(c)), state=self.state)) for c in able]
             contexts = verbs.memory(b"".join(map(context_of, able)))
             refused = self._refused(fields["connections"], able, "state FIN-WAIT-1")
             return Message("reply", {"saved": saved, "refused": refused}, [channels.pop(c) for c in able], contexts)
@@ -195,8 +196,8 @@ def test_the_order_of_the_steps(kind: str, source: int, target: int) -> None:
     expected = replace(on(source), offloaded=target != HOST, epoch=8)
     assert bench.record == (expected if target == HOST else replace(expected, nic=target))
     assert (outcome.kind, outcome.target, outcome.epoch, outcome.reason) == (kind, target, 8, "")
-    assert (outcome.context_bytes, outcome.held_frames) == (len(context_of(ONE)), 5)
-    assert outcome.saved == SAVED | {"size": len(context_of(ONE))}
+    assert outcome.held_frames == 5
+    assert outcome.saved == SAVED._replace(size=len(context_of(ONE)))
 
 
 def test_an_upload_lets_the_host_speak_before_it_restores() -> None:
@@ -415,7 +416,9 @@ def test_a_batch_is_one_message_of_each_kind() -> None:
         *(("save", 1), ("restore", 2), ("release", 2), ("discard", 1))
     ]
     assert (places(outcomes), {o.held_frames for o in outcomes}) == ([2] * 6, {5})
-    assert [outcome.context_bytes for outcome in outcomes] == [len(context_of(name)) for name in bench.names]
+    assert [outcome.saved and outcome.saved.size for outcome in outcomes] == [
+        len(context_of(name)) for name in bench.names
+    ]
     assert {bench.get(name) for name in bench.names} == {replace(on(1), nic=2, epoch=8)}
     assert bench.told["release 2"] == bench.told["discard 1"] == list(bench.names)
 

@@ -7,11 +7,10 @@ import pytest
 
 from host_agent import verbs
 from host_agent.replies import check_reply
+from host_agent.told import Told
 from host_agent.verbs import Malformed, Message
 
-SEQ = {"snd_una": 1, "rcv_nxt": 2}
-SOUND: dict[str, Any] = {"size": 3, "bytes_in": 0, "bytes_out": 0, "retransmits": 0, "seq": SEQ}
-NO_SEQ = {name: value for name, value in SOUND.items() if name != "seq"}
+SOUND = Told(3, "ESTABLISHED", 1, 2, 0, 0, 0, 10, 2**31 - 1, 120, 200_000)
 
 
 def checked(saved: Any) -> None:
@@ -25,25 +24,32 @@ def checked(saved: Any) -> None:
         os.close(contexts)
 
 
-@pytest.mark.parametrize("saved", [SOUND, NO_SEQ, SOUND | {"size": 0}, SOUND | {"state": "ESTABLISHED"}])
-def test_a_sound_one_is(saved: dict[str, Any]) -> None:
-    checked(saved)
+@pytest.mark.parametrize("saved", [SOUND, SOUND._replace(size=0), SOUND._replace(state="CLOSING", ecn=1)])
+def test_a_sound_one_is(saved: Told) -> None:
+    checked(list(saved))
+
+
+@pytest.mark.parametrize("name", Told._fields)
+@pytest.mark.parametrize("value", [None, 0.5, True, [], {}])
+def test_one_with_another_thing_in_any_place_is_not(name: str, value: object) -> None:
+    with pytest.raises(Malformed, match="saved"):
+        checked(list(SOUND._replace(**{name: value})))
 
 
 @pytest.mark.parametrize(
     ("saved", "why"),
     [
-        (SOUND | {"size": -1}, "size"),
-        (SOUND | {"size": "3"}, "size"),
-        (SOUND | {"size": 4}, "did not come"),
-        (SOUND | {"bytes_in": None}, "bytes_in"),
-        (SOUND | {"retransmits": 0.5}, "retransmits"),
-        (SOUND | {"seq": 7}, "snd_una"),
-        (SOUND | {"seq": {"snd_una": 1}}, "rcv_nxt"),
-        (SOUND | {"seq": SEQ | {"rcv_nxt": "2"}}, "rcv_nxt"),
-        (NO_SEQ | {"bytes_out": []}, "bytes_out"),
-        ([1], "size"),
+        (list(SOUND._replace(size=-1)), "saved"),
+        (list(SOUND._replace(size=4)), "did not come"),
+        (list(SOUND._replace(state=1)), "saved"),
+        (list(SOUND._replace(size="3")), "saved"),
+        (list(SOUND)[:-1], "saved"),
+        ([*SOUND, 0], "saved"),
+        (SOUND._asdict(), "saved"),
+        ([], "saved"),
+        (7, "saved"),
     ],
+    ids=str,
 )
 def test_another_is_not_and_the_reason_is_told(saved: Any, why: str) -> None:
     with pytest.raises(Malformed, match=why):
