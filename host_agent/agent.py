@@ -34,6 +34,7 @@ from host_agent.records import Records, Report, ReportKind, Threshold
 from host_agent.restart import ask_engines
 from host_agent.steering import hold_of
 from host_agent.sweep import Sweep
+from host_agent.tap import open_tap
 from host_agent.team import TeamState
 from host_agent.verbs import Message, PeerGone
 
@@ -49,7 +50,7 @@ class Agent:
         self.team = TeamState(tuple(nic.name for nic in config.nics), config.min_links)
         self._active = frozenset(self.records.team.live)  # as an earlier agent left it
         self.watch = Watch(config, self.loop, self._active, self._reconsider)
-        self._hold = Hold(kernel.open_tap(hold_of(config.team), keep=True))
+        self._hold = Hold(open_tap(hold_of(config.team), keep=True))
         self._loss = LinkLoss(self.loop, lambda nic: self._link(nic, up=False))
         sockets = {HOST: config.host.socket, **{nic: one.socket for nic, one in enumerate(config.nics)}}
         engines = Engines(self.loop, sockets, self)

@@ -29,6 +29,7 @@ from host_agent.bpf import build
 from host_agent.connection import KEY, Connection, from_key, key_of
 from host_agent.decision import Stage
 from host_agent.records import PINNED_LAST, Assignment, Records, Team
+from host_agent.tap import open_tap, set_up
 
 
 def hold_of(team: str) -> str:
@@ -190,8 +191,8 @@ class HostSteering:
         loaded = kernel.BpfObject(build.path("team"), {"records": capacity})
         self._records = Records.of_object(loaded)
         hold = hold_of(team)
-        os.close(kernel.open_tap(hold, keep=True))  # the agent reads it, and may come and go
-        kernel.set_up(hold)
+        os.close(open_tap(hold, keep=True))  # the agent reads it, and may come and go
+        set_up(hold)
         indexes = tuple(socket.if_nametoindex(bus) for bus in buses)
         self._records.team = Team(
             virtual_nic=socket.if_nametoindex(team),

@@ -14,9 +14,9 @@ from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrHopByHop
 from scapy.layers.l2 import ARP, Ether
 
-from host_agent import kernel
 from host_agent.connection import Connection
 from host_agent.hold import Hold
+from host_agent.tap import open_tap, set_up
 from tests.kernel.frames import V4, V6, Port, segment, silence
 
 pytestmark = pytest.mark.kernel
@@ -45,9 +45,9 @@ class Queue:
 
 @pytest.fixture
 def tap(namespace: None) -> Iterator[int]:
-    fd = kernel.open_tap(TAP, keep=False)
+    fd = open_tap(TAP, keep=False)
     silence(TAP)
-    kernel.set_up(TAP)
+    set_up(TAP)
     yield fd
     os.close(fd)
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from scapy.layers.l2 import Ether
 
-from host_agent import kernel
 from host_agent.decision import of_the_wire
 from host_agent.hold import Hold
 from host_agent.lacp_pdu import End, Lacpdu, Marker, State, pack
 from host_agent.lacp_wire import Wires, address_of
 from host_agent.loop import Loop
 from host_agent.steering import HostSteering, NicSteering, hold_of
+from host_agent.tap import open_tap
 from tests.kernel.frame_path import FramePath
 from tests.kernel.frames import OK, PEER_MAC, REDIRECT, TEAM_MAC, V4, Port, cables, segment, silence, wait_for
 from tests.kernel.test_steering import bpf_directory
@@ -37,7 +37,7 @@ class Ends:
         self.ports, self.heard = ports, list[tuple[int, Lacpdu | Marker]]()
         self.steering = HostSteering("team0", ["bus0", "bus1", "bus2"], pins)
         silence(hold_of("team0"))
-        self.hold = Hold(kernel.open_tap(hold_of("team0"), keep=False))
+        self.hold = Hold(open_tap(hold_of("team0"), keep=False))
         self.loop = Loop()
         self.wires = Wires(
             self.loop, ["bus0", "bus1", "bus2"], address_of("team0"), lambda nic, pdu: self.heard.append((nic, pdu))

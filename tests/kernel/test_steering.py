@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 from scapy.layers.l2 import Ether
 
-from host_agent import kernel, steering
+from host_agent import steering
 from host_agent.connection import Connection
 from host_agent.decision import Record, Stage
 from host_agent.hold import Hold
 from host_agent.records import PINNED_LAST, Assignment, Records
 from host_agent.steering import HostSteering, NicCounts, NicSteering, Steer, hold_of
+from host_agent.tap import open_tap
 from tests.kernel.frames import V4, V6, Port, cables, map_sizes, segment, silence, wait_for
 
 pytestmark = pytest.mark.kernel
@@ -323,7 +324,7 @@ class Server:
         self.records = Records.pinned(pins)
         assert self.records.team.live == ()  # which NICs are live, the agent says
         self.records.team = replace(self.records.team, live=(0, 1, 2))
-        self.hold = Hold(kernel.open_tap(hold_of("team0"), keep=False))
+        self.hold = Hold(open_tap(hold_of("team0"), keep=False))
 
     def seen(self) -> dict[str, list[bytes]]:
         """What came out since the last call, by team0 and the far ends of the buses."""
@@ -353,7 +354,7 @@ def test_the_next_host_engine_takes_over_what_is_pinned_and_begins_anew_where_th
     (bpf_directory / PINNED_LAST).unlink()  # one that died before it had pinned all, and so before any agent
     os.close(server.hold.fd)
     HostSteering("team0", buses, bpf_directory)
-    server.hold = Hold(kernel.open_tap(hold_of("team0"), keep=False))
+    server.hold = Hold(open_tap(hold_of("team0"), keep=False))
     records = Records.pinned(bpf_directory)
     assert records.get(V4) is None
     records.team = replace(records.team, live=(0, 1, 2))
