@@ -49,7 +49,11 @@ def main(words: Sequence[str] | None = None) -> int:
         print("teambed: needs root to make network namespaces; call it with sudo", file=sys.stderr)
         return CANNOT
     out = arguments.out or Path("results") / f"bench-{datetime.now(UTC).strftime('%Y-%m-%dT%H-%M-%SZ')}"
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(f"teambed: {out}: {error.strerror}; choose another --out", file=sys.stderr)
+        return WRONG
     try:
         status = _measure(arguments.names or NAMES, arguments.tiny, out)
     except KeyboardInterrupt:

@@ -20,6 +20,11 @@ RUNNING = (["run"], ["demo"])
 
 def begin(module: str = "scenarios.cli") -> int:
     """Import it, and run its main."""
+    if sys.stdout is None or sys.stderr is None:  # closed by the caller; what is opened next would take their numbers
+        while (nothing := os.open(os.devnull, os.O_RDWR)) <= 2:
+            pass
+        sys.stdout = sys.stdout or open(nothing, "w", closefd=False)  # noqa: SIM115
+        sys.stderr = sys.stderr or open(nothing, "w", closefd=False)  # noqa: SIM115
     heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not by a shell's background job
     if heeded:
         signal.signal(signal.SIGINT, _end_at_once)

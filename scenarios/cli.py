@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NoReturn
 
 from scenarios import batch, catalogue, clean, demo, environment, events, launcher
 from scenarios.claim import RECORD, under_way
 from scenarios.console import Console
-from scenarios.load import LoadError, cases_of_file, load_file
+from scenarios.load import Case, LoadError, cases_of_file, load_file
 from scenarios.report import archive
-from scenarios.report.junit import Case
+from scenarios.report.junit import Case as Reported
 from scenarios.spelling import near
 from topologies import capabilities
 from topologies.sandbox import SandboxError
@@ -31,6 +32,13 @@ LIBRARY = Path(__file__).parent / "library"
 
 class CallError(Exception):
     """The call is wrong: one line."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """It says what is wrong in one line; how a call is written, --help tells."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(WRONG, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,22 +57,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SandboxError as error:
         print(f"teambed: {error}", file=sys.stderr)
         return CANNOT
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except OSError as error:  # of a file, a folder, a disk that is full; or who reads what is printed has gone
+        if not isinstance(error, BrokenPipeError):
+            print(f"teambed: {error.filename or 'what is printed goes nowhere'}: {error.strerror}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:  # or Python says so once more at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return FAILED
 
 
+def _folder(name: str) -> Path:
+    """Of an argument: an empty name, as of a variable that is not set, is not the current folder."""
+    if not name:
+        raise argparse.ArgumentTypeError("an empty name is no folder")
+    return Path(name)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="teambed", description="Runs scenarios of TCP connections offloaded to teamed NICs."
-    )
+    parser = _Parser(prog="teambed", description="Runs scenarios of TCP connections offloaded to teamed NICs.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="run scenarios and judge them")
     run.add_argument(
         "scenarios", nargs="+", metavar="FILE|DIR|NAME", help="a file, a folder of files, or a name of `list`"
     )
-    run.add_argument("--out", type=Path, metavar="DIR", help="for the results (default: results/<UTC time>)")
+    run.add_argument("--out", type=_folder, metavar="DIR", help="for the results (default: results/<UTC time>)")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for example network.rate=100mbit")
     run.add_argument("--seed", type=int, metavar="N", help="short for --set seed=N")
     run.add_argument("--jobs", type=int, default=1, metavar="N", help="so many side by side")
@@ -81,18 +99,18 @@ def _parser() -> argparse.ArgumentParser:
 
     shell = commands.add_parser("up", help="bring a network up and open a shell on it")
     shell.add_argument("scenario", metavar="FILE|NAME")
-    shell.add_argument("--out", type=Path, metavar="DIR", help="for events and logs (default: results/<UTC time>)")
+    shell.add_argument("--out", type=_folder, metavar="DIR", help="for events and logs (default: results/<UTC time>)")
     shell.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     shell.set_defaults(do=_up)
 
     narrated = commands.add_parser("demo", help="run one scenario and tell what to look at")
     narrated.add_argument("scenario", nargs="?", default="link_failover", metavar="FILE|NAME")
-    narrated.add_argument("--out", type=Path, metavar="DIR", help="for the results (default: results/<UTC time>)")
+    narrated.add_argument("--out", type=_folder, metavar="DIR", help="for the results (default: results/<UTC time>)")
     narrated.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     narrated.set_defaults(do=_demo)
 
     sweep = commands.add_parser("clean", help="remove results that killed runs left unfinished")
-    sweep.add_argument("folder", nargs="?", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    sweep.add_argument("folder", nargs="?", type=_folder, metavar="DIR", help="default: results")
     sweep.set_defaults(do=_clean)
 
     commands.add_parser("schema", help="the JSON Schema of scenario files, for editors").set_defaults(do=_schema)
@@ -111,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     test.set_defaults(do=_test)
 
     report = commands.add_parser("report", help="judge archived runs again and write their reports anew; needs no root")
-    report.add_argument("folder", type=Path, metavar="DIR", help="of one run, or of several")
+    report.add_argument("folder", type=_folder, metavar="DIR", help="of one run, or of several")
     report.set_defaults(do=_report)
 
     commands.add_parser("doctor", help="what this machine can do and what it lacks").set_defaults(do=_doctor)
@@ -188,8 +206,12 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _clean(arguments: argparse.Namespace) -> int:
     try:
-        for folder in clean.clean(arguments.folder):
+        if arguments.folder is not None:  # the usual one need not be there
+            os.listdir(arguments.folder)
+        for folder in clean.clean(arguments.folder or Path("results")):
             print(f"removed {_short(folder)}")
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise CallError(f"{error.filename}: {error.strerror}") from None
     return PASSED
@@ -228,6 +250,14 @@ def _jobs(
             complaints += [line for line in error.lines if line not in complaints]
     if complaints:
         raise LoadError(complaints)
+    try:
+        return _places(cases, out, resume)
+    except OSError as error:
+        raise CallError(f"{error.filename or 'the current folder'}: {error.strerror}; choose another --out") from None
+
+
+def _places(cases: Sequence[tuple[Path, Case]], out: Path | None, resume: bool) -> list[launcher.Job]:
+    """Where the results of each go. Raises CallError, OSError."""
     folder = (out or Path("results") / datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")).absolute()
     jobs: dict[str, launcher.Job] = {}
     files_of: dict[str, Path] = {}
@@ -255,6 +285,8 @@ def _files(names: Sequence[str]) -> list[Path]:
     found: list[Path] = []
     for name in names:
         path = Path(name)
+        if not name:  # which pathlib takes for the current folder
+            raise CallError("an empty name is no file, no folder and no scenario")
         if os.path.isdir(path):  # unlike pathlib's, these raise nothing
             try:
                 inside = sorted(file for file in path.iterdir() if file.suffix in (".yaml", ".yml"))
@@ -263,9 +295,9 @@ def _files(names: Sequence[str]) -> list[Path]:
             if not inside:
                 raise CallError(f"{name} holds no scenarios (*.yaml)")
             found += inside
-        elif not os.path.exists(path) and os.path.exists(LIBRARY / f"{name}.yaml"):
+        elif not os.path.lexists(path) and os.path.exists(LIBRARY / f"{name}.yaml"):
             found.append(LIBRARY / f"{name}.yaml")
-        elif not os.path.exists(path) and (meant := _meant(path)):
+        elif not os.path.lexists(path) and (meant := _meant(path)):
             raise CallError(f"{name}: no such file, and not in `teambed list`; did you mean `{meant}`?")
         else:
             found.append(path)
@@ -317,7 +349,7 @@ def _test(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    cases: list[Case] = []
+    cases: list[Reported] = []
     complaints: list[str] = []
     try:
         for folder in archive.runs(arguments.folder):
@@ -337,7 +369,7 @@ def _report(arguments: argparse.Namespace) -> int:
     except BrokenPipeError:  # who reads what is printed has gone
         raise
     except OSError as error:
-        raise CallError(f"{error.filename or arguments.folder}: {error.strerror}") from None
+        complaints.append(f"teambed: {error.filename or arguments.folder}: {error.strerror}")
     if complaints:
         raise LoadError(complaints)
     return PASSED if {case.result["verdict"] for case in cases} <= {"pass", "skip"} else FAILED

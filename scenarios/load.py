@@ -205,6 +205,8 @@ def _value(text: str, written: str, key: str) -> Any:
 def _yaml_reason(error: Exception) -> str:
     if isinstance(error, yaml.reader.ReaderError):
         return f"the character U+{error.character:04X} has no place in a text"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
     if isinstance(error, yaml.MarkedYAMLError):
         return " ".join((error.problem or error.context or "cannot be read").split())
     return " ".join(str(error).split()) or type(error).__name__
@@ -248,7 +250,7 @@ def _lines(found: Sequence[Complaint], name: str, root: yaml.Node, overrides: Se
     """Complaints as text, in the order of the file; those a --set brought about name it."""
     placed: dict[tuple[int, str, str], str] = {}
     for place, reason in found:
-        by = next((o for o in reversed(overrides) if place[: len(o.place)] == o.place), None)
+        by = next((o for o in reversed(overrides) if _brought(o, place, root)), None)
         if by and by.origin:
             place, by = (*by.origin, *place[len(by.place) :]), None
         at = f"{show(place)}: " if place else ""
@@ -259,9 +261,25 @@ def _lines(found: Sequence[Complaint], name: str, root: yaml.Node, overrides: Se
     return [placed[key] for key in sorted(placed, key=lambda key: key[0])]
 
 
+def _brought(override: Override, place: Place, root: yaml.Node) -> bool:
+    """Whether what is complained of is in the file only by this override."""
+    if place[: len(override.place)] == override.place:
+        return True
+    return override.place[: len(place)] == place and not _written(root, place)
+
+
 def line_of(root: yaml.Node, place: Place) -> int:
     """The line (from 1) of the path's last word that is written in the file."""
-    node, line = root, root.start_mark.line + 1
+    return ([root.start_mark.line + 1] + [key.start_mark.line + 1 for key in _way(root, place)])[-1]
+
+
+def _written(root: yaml.Node, place: Place) -> bool:
+    return len(_way(root, place)) == len(place)
+
+
+def _way(node: yaml.Node, place: Place) -> list[yaml.Node]:
+    """The keys, or entries of lists, that are in the file of a path from this node."""
+    way: list[yaml.Node] = []
     for word in place:
         below = None
         if isinstance(node, yaml.MappingNode):
@@ -270,6 +288,7 @@ def line_of(root: yaml.Node, place: Place) -> int:
         elif isinstance(node, yaml.SequenceNode) and isinstance(word, int) and word < len(node.value):
             below = (node.value[word], node.value[word])
         if below is None:
-            return line
-        line, node = below[0].start_mark.line + 1, below[1]
-    return line
+            break
+        way.append(below[0])
+        node = below[1]
+    return way

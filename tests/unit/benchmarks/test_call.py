@@ -12,6 +12,14 @@ def test_an_unknown_benchmark_is_told(capsys: pytest.CaptureFixture[str]) -> Non
     assert "'nonsense'; there are frame_path, " in capsys.readouterr().err
 
 
+def test_a_folder_that_cannot_be_made_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert bench.main(["--out", "/dev/null"]) == 2
+    assert capsys.readouterr().err == "teambed: /dev/null: File exists; choose another --out\n"
+
+
 def test_without_root_nothing_is_measured(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert bench.main([]) == 3

@@ -155,12 +155,66 @@ def test_a_wrong_override_is_told_once(capsys):
     assert wrong(capsys, "run", ".", "--set", "network.nics=0").startswith("--set network.nics=0: network.nics: ")
 
 
-@pytest.mark.parametrize("argv", [[], ["fly"], ["run"], ["run", "x", "--bogus"], ["run", "x", "--seed", "many"]])
-def test_argparse_refuses_with_the_same_status(argv, capsys):
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ([], "teambed: the following arguments are required: COMMAND; see teambed --help"),
+        (["fly"], None),
+        (["run"], "teambed run: the following arguments are required: FILE|DIR|NAME; see teambed run --help"),
+        (["run", "x", "--bogus"], "teambed: unrecognized arguments: --bogus; see teambed --help"),
+        (["run", "x", "--jobs", "x"], "teambed run: argument --jobs: invalid int value: 'x'; see teambed run --help"),
+        (["run", "x", "--out", ""], "teambed run: argument --out: an empty name is no folder; see teambed run --help"),
+        (["report", ""], "teambed report: argument DIR: an empty name is no folder; see teambed report --help"),
+    ],
+)
+def test_words_that_are_no_call_are_one_line(argv, said, capsys):
     with pytest.raises(SystemExit) as ended:
         main(argv)
     assert ended.value.code == WRONG
-    assert json.dumps(capsys.readouterr().err)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in (None, line)
+
+
+def test_names_that_lead_nowhere(capsys):
+    Path("loop.yaml").symlink_to("loop.yaml")
+    Path("gone.yaml").symlink_to("nowhere")
+    assert wrong(capsys, "run", "loop.yaml") == "loop.yaml: cannot be read: Too many levels of symbolic links"
+    assert wrong(capsys, "run", "gone.yaml").startswith("gone.yaml: cannot be read: No such file or directory")
+    assert wrong(capsys, "run", "") == "teambed: an empty name is no file, no folder and no scenario"
+    assert wrong(capsys, "clean", "none") == "teambed: none: No such file or directory"
+    assert main(["clean"]) == 0
+    Path("a.yaml").write_text(GOOD)
+    assert wrong(capsys, "run", "a.yaml", "--out", "x" * 300).endswith("File name too long; choose another --out")
+    here = Path.cwd()
+    Path("here").mkdir()
+    os.chdir("here")
+    (here / "here").rmdir()
+    said = wrong(capsys, "run", "link_failover")
+    assert said == "teambed: the current folder: No such file or directory; choose another --out"
+
+
+def test_an_override_of_what_is_not_in_the_file_is_named(capsys):
+    Path("a.yaml").write_text(GOOD)
+    assert wrong(capsys, "run", "a.yaml", "--set", "a.b.c=1").startswith("--set a.b.c=1: a: unknown key; ")
+    said = wrong(capsys, "run", "a.yaml", "--set", "services.more.app=builtin")
+    assert said == "--set services.more.app=builtin: services.more: `listen` is missing"
+
+
+@pytest.mark.parametrize(
+    ("words", "where", "status", "said"),
+    [
+        (["list"], ">/dev/full", 1, "teambed: what is printed goes nowhere: No space left on device\n"),
+        (["list"], ">&-", 0, ""),
+        (["list"], "| :", 1, ""),
+        (["validate", "none"], ">&- 2>&-", 2, ""),
+    ],
+)
+def test_where_it_cannot_print(tmp_path, words, where, status, said):
+    (tmp_path / "yes.yaml").write_text(GOOD)
+    script = f'set -o pipefail; "$0" -m scenarios {" ".join(words)} {where}'
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-c", script, sys.executable], env=env, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", said)
 
 
 @pytest.mark.parametrize(
