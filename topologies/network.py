@@ -235,6 +235,8 @@ class Network(Links):
 
     def _widen(self) -> None:
         if self.datapath == "netdev":
+            end = self.topology.router or self.topology.clients[0]
+            run(packet_sockets.first_frame(end.switch, end.switch_port), "the switch's first frame")
             packet_sockets.widen(self._open_vswitch.daemon_pid())
 
     def _start_bond(self, bond: Bond) -> None:
@@ -246,6 +248,8 @@ class Network(Links):
         else:
             self._bond_switch.start()
             run([*self._bond_switch.words("ovs-vsctl"), *bonds.ovs(topology, bond)], "bonding the server's NICs")
+            frame = packet_sockets.first_frame(bonds.BRIDGE, topology.nics[0].name)
+            run(self._bond_switch.words(*frame), "the bond's first frame")
             packet_sockets.widen(self._bond_switch.daemon_pid())
         run([*inside, "ip", "-batch", "-"], "addressing the bond", stdin="".join(f"{line}\n" for line in lines))
 

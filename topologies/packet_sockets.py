@@ -2,9 +2,11 @@
 
 Open vSwitch's own datapath reads each port through an AF_PACKET socket with the kernel's default buffer of 208 KiB,
 which holds 90 frames: what comes while its one thread waits for a CPU is lost, up to a tenth of a 200 Mbit/s stream
-on two cores. A real switch buffers more than that. The default can be changed for the whole machine only, and Open
-vSwitch has no setting; so the sockets are borrowed from the running daemon (pidfd_getfd(2), Linux 5.6) and enlarged.
-Decides nothing else, and touches no socket of another kind.
+on two cores. What it sends goes by one more socket, for all ports of all bridges, with a buffer as small. A frame
+counts there for as long as it waits in its port's queue, so that all these queues together had 90 frames, and a full
+one took the others' room. The default can be changed for the whole machine only, and Open vSwitch has no setting; so
+the sockets are borrowed from the running daemon (pidfd_getfd(2), Linux 5.6) and enlarged. The one that sends is there
+when a first frame was sent, so one is. Decides nothing else, and touches no socket of another kind.
 """
 
 import ctypes
@@ -12,13 +14,22 @@ import os
 import socket
 from pathlib import Path
 
-BUFFER_BYTES = 4 * 1024 * 1024
+RECEIVE_BYTES = 4 * 1024 * 1024
+SEND_BYTES = 256 * 1024 * 1024
+"""More than the queues of any switch's ports hold: their limits are to hold, not this one."""
+_FIRST = "0180c200000e" + "000000000000" + "88b5" + 46 * "00"
+"""For nobody but the neighbour (IEEE 802.1Q, table 8-1), who does not know it: EtherType of local experiments."""
 _PIDFD_GETFD = 438  # the same number on every architecture (linux/unistd.h)
-_SO_RCVBUFFORCE = 33
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 
 
-def widen(pid: int, size: int = BUFFER_BYTES) -> int:
-    """Sets the receive buffer of every packet socket of a process; the number of sockets. Raises OSError."""
+def first_frame(bridge: str, port: str) -> list[str]:
+    """The command that has a bridge send a frame by that port, and returns when it is gone."""
+    return ["ovs-ofctl", "-O", "OpenFlow13", "packet-out", bridge, f"in_port=controller packet={_FIRST} actions={port}"]
+
+
+def widen(pid: int) -> int:
+    """Sets both buffers of every packet socket of a process; the number of sockets. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     pidfd = os.pidfd_open(pid)
     widened = 0
@@ -31,7 +42,8 @@ def widen(pid: int, size: int = BUFFER_BYTES) -> int:
                 raise OSError(ctypes.get_errno(), "pidfd_getfd")
             with socket.socket(fileno=fd) as one:
                 if one.family == socket.AF_PACKET:
-                    one.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size)
+                    one.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BYTES)
+                    one.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, SEND_BYTES)
                     widened += 1
     finally:
         os.close(pidfd)
