@@ -12,8 +12,8 @@ from host_agent.decision import Block
 from host_agent.emit import emit
 from host_agent.flood import Count, Floods
 from host_agent.loop import Loop
-from host_agent.records import RecordKeeper
-from host_agent.sweep import TURN, Slices
+from host_agent.records import RecordKeeper, Slices
+from host_agent.sweep import TURN
 
 _EVERY = 0.5  # seconds
 
@@ -35,7 +35,7 @@ class FloodWatch:
         known, self._known = self._known, self._new_ones()
         if self.floods.worth_a_look(self._known - known, _EVERY, time.monotonic()):
             now = time.monotonic_ns()
-            self._go_through(self._records.quiet(now, now), Count(), now)
+            self._go_through(self._records.quiet(now, now, half_open=True), Count(), now)
         else:
             self._loop.after(_EVERY, self._look)
 

@@ -15,7 +15,8 @@ from dataclasses import replace
 from host_agent.ageing import may_be_old
 from host_agent.connection import Connection
 from host_agent.decision import Action, By, Frame, Outward, Record, Verdict, figure_4, from_host, into_host
-from host_agent.records import COUNTED, Assignment, RecordsFull, Report, ReportKind, Team, Threshold
+from host_agent.flood import is_half_open
+from host_agent.records import COUNTED, Assignment, RecordsFull, Report, ReportKind, Slices, Team, Threshold
 
 _COUNTED_AS = {Action.UP: "up", Action.FORWARD: "forwarded", Action.HOLD: "held"}
 
@@ -47,8 +48,9 @@ class PlainRecords:
     def slices(self) -> Iterator[list[tuple[Connection, Record]]]:
         yield list(self._records.items())
 
-    def quiet(self, since: int, closed_since: int) -> Iterator[list[tuple[Connection, Record]]]:
-        yield [(c, r) for c, r in self._records.items() if may_be_old(r, since, closed_since)]
+    def quiet(self, since: int, closed_since: int, *, half_open: bool = False) -> Slices:
+        old = [(c, r) for c, r in self._records.items() if may_be_old(r, since, closed_since)]
+        yield [(c, r) for c, r in old if is_half_open(r)] if half_open else old
 
     def tally(self) -> Iterator[Counter[tuple[int, bool]]]:
         yield Counter((record.nic, record.offloaded) for record in self._records.values())

@@ -32,7 +32,7 @@ _FLAG = 4  # the offload flag's byte of a record, behind the NIC
 _FEW, _SLICE = 1024, 512
 _LOOKED_AT = 8192  # records for a piece of what the kernel gives at once
 _PIECES = 4  # to a slice: at most 900 records
-_ASKED = struct.Struct("=QQI4x")
+_ASKED = struct.Struct("=QQII")
 _TEAM = struct.Struct("=III16I16B16II4QI4x")
 _COUNTS = struct.Struct("=10Q")
 _SERVICE = struct.Struct("=QQI4x")
@@ -47,6 +47,7 @@ _ACTIONS = tuple(Action)
 COUNTED = (*(block.label for block in Block), "other", "held", "forwarded", "up", "unrecorded")
 
 PINNED_LAST = "assign"
+Slices = Iterator[list[tuple[Connection, Record]]]
 
 #            name          key size  value size
 _MAPS = {
@@ -251,8 +252,8 @@ class RecordKeeper(Protocol):
     def team(self, value: Team) -> None: ...
     def get(self, connection: Connection) -> Record | None: ...
     def all(self) -> Iterator[tuple[Connection, Record]]: ...
-    def slices(self) -> Iterator[list[tuple[Connection, Record]]]: ...
-    def quiet(self, since: int, closed_since: int) -> Iterator[list[tuple[Connection, Record]]]: ...
+    def slices(self) -> Slices: ...
+    def quiet(self, since: int, closed_since: int, *, half_open: bool = False) -> Slices: ...
     def tally(self) -> Iterator[Counter[tuple[int, bool]]]: ...
     def put(self, connection: Connection, record: Record) -> None: ...
     def delete(self, connection: Connection) -> bool: ...
@@ -307,17 +308,15 @@ class Records:
         for some in self.slices():
             yield from some
 
-    def slices(self) -> Iterator[list[tuple[Connection, Record]]]:
+    def slices(self) -> Slices:
         """The same, some hundred by one system call."""
         for count, keys, values in self._maps["records"].batches(_SLICE):
-            yield [
-                (from_key(keys[n * KEY.size : (n + 1) * KEY.size]), unpack_record(values, n * _RECORD.size))
-                for n in range(count)
-            ]
+            places = zip(range(0, count * KEY.size, KEY.size), range(0, len(values), _RECORD.size), strict=False)
+            yield [(from_key(keys[key : key + KEY.size]), unpack_record(values, at)) for key, at in places]
 
-    def quiet(self, since: int, closed_since: int) -> Iterator[list[tuple[Connection, Record]]]:
-        """Those of ageing.py's may_be_old(), a slice at a time. The kernel goes through all of them and gives out only
-        these; a slice takes some milliseconds however many there are."""
+    def quiet(self, since: int, closed_since: int, *, half_open: bool = False) -> Slices:
+        """Those of ageing.py's may_be_old(), or of these the half-open ones, a slice at a time. The kernel goes through
+        all and gives out only these; a slice takes some milliseconds however many there are."""
         if self._quiet is None:  # beside us, for libbpf reads all types of the kernel to load it, which takes 50 ms
             with_one_thread = ThreadPoolExecutor(1)
             self._quiet = with_one_thread.submit(_load_quiet)
@@ -325,7 +324,7 @@ class Records:
         while not self._quiet.done():
             yield []
         program, asked = self._quiet.result()
-        question, found = _ASKED.pack(since, closed_since, _LOOKED_AT), list[tuple[Connection, Record]]()
+        question, found = _ASKED.pack(since, closed_since, _LOOKED_AT, half_open), list[tuple[Connection, Record]]()
         asked.put(_ZERO, question)
         for number, piece in enumerate(program.walk(self._maps["records"]), 1):
             for at in range(0, len(piece), KEY.size + _RECORD.size):

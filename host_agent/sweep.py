@@ -6,22 +6,19 @@ Decides: when to look. Never touches: which records are too old (ageing.py).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from host_agent.ageing import Aged, since, too_old
 from host_agent.connection import Connection
-from host_agent.decision import Record
 from host_agent.loop import Loop
 from host_agent.peer import EnginePeer, ask_all
 from host_agent.policy import HOST
-from host_agent.records import RecordKeeper
+from host_agent.records import RecordKeeper, Slices
 
 TURN = 0.001
 """Seconds between two slices: as timers go, all of them would be due in the same turn without."""
-
-Slices = Iterator[list[tuple[Connection, Record]]]
 
 
 class Sweep:

@@ -2,7 +2,8 @@
 /* Goes through the records inside the kernel and gives out those that may be too old: to copy all of them out of it
  * takes most of a second, of a million.
  *
- * Decides: which may be, by host_agent/ageing.py's may_be_old(); what is really removed is decided there.
+ * Decides: which may be, by host_agent/ageing.py's may_be_old(); what is really removed is decided there. And which may
+ * be of a flood: after thousands of new connections those that have gone on need not be copied either.
  * Never touches: the records.
  */
 #include "records.h"
@@ -27,7 +28,7 @@ struct bpf_iter__bpf_map_elem {
 struct asked {
 	__u64 since, closed_since; /* the latest last_seen that is given out, and that of closed connections */
 	__u32 left;		   /* elements until the next pause */
-	__u32 pad;
+	__u32 half_open;	   /* of these only what flood.py's is_half_open() means */
 };
 
 struct {
@@ -52,6 +53,8 @@ SEC("iter/bpf_map_elem") int quiet(struct bpf_iter__bpf_map_elem *on)
 	}
 	a->left--;
 	if (r->stage != SETTLED || r->last_seen > (r->closing ? a->closed_since : a->since))
+		return 0;
+	if (a->half_open && (r->packets > 1 || r->offloaded))
 		return 0;
 	bpf_seq_write(on->meta->seq, id, sizeof(*id));
 	bpf_seq_write(on->meta->seq, r, sizeof(*r));

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from dataclasses import replace
-from itertools import zip_longest
+from itertools import product, zip_longest
 
 import pytest
 from hypothesis import given
@@ -166,19 +166,19 @@ def test_all_records_come_in_batches(path: FramePath, number: int) -> None:
 
 @pytest.mark.parametrize("number", [0, 1, 20000])
 def test_the_quiet_ones_come_in_slices(path: FramePath, number: int) -> None:
-    """The kernel asks of each record what ageing.py's may_be_old() asks."""
+    """The kernel asks of each record what ageing.py's may_be_old() asks, and flood.py's is_half_open()."""
     path.clear(Team())
     kinds = [(stage, on, closing) for stage in Stage for on in (False, True) for closing in (False, True)]
     plain = PlainRecords(20000)
     for n in range(number):
         stage, on, closing = kinds[n % len(kinds)]
-        record = Record(n % 16, on, stage, closing=closing, last_seen=n % 1009, packets=n)
+        record = Record(n % 16, on, stage, closing=closing, last_seen=n % 1009, packets=n % 5)
         for records in (path.records, plain):
             records.put(V6._replace(sport=n), record)
     list(path.records.quiet(0, 0))  # it is loaded then
-    for since in ((500, 300), (100, 2**63), (0, 0), (2**63, 2**63)):
-        slices = list(path.records.quiet(*since))
-        (wanted,) = plain.quiet(*since)
+    for since, half_open in product(((500, 300), (100, 2**63), (0, 0), (2**63, 2**63)), (False, True)):
+        slices = list(path.records.quiet(*since, half_open=half_open))
+        (wanted,) = plain.quiet(*since, half_open=half_open)
         assert dict(one for some in slices for one in some) == dict(wanted)
         assert sum(map(len, slices)) == len(wanted)
         assert max(map(len, slices)) <= 900

@@ -1,11 +1,12 @@
 """The sweep goes through the records a slice a turn, and then waits for its next time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from host_agent.ageing import Aged
 from host_agent.connection import Connection
 from host_agent.decision import Record
 from host_agent.plain_records import PlainRecords
+from host_agent.records import Slices
 from host_agent.sweep import TURN, Sweep
 
 OLD = [Connection("10.0.0.11", port, "10.0.0.1", 80) for port in range(40000, 40005)]
@@ -30,8 +31,8 @@ class Timers:
 class Sliced(PlainRecords):
     """Two at a time."""
 
-    def quiet(self, since: int, closed_since: int) -> Iterator[list[tuple[Connection, Record]]]:
-        (every,) = super().quiet(since, closed_since)
+    def quiet(self, since: int, closed_since: int, *, half_open: bool = False) -> Slices:
+        (every,) = super().quiet(since, closed_since, half_open=half_open)
         return iter([every[n : n + 2] for n in range(0, len(every), 2)])
 
 
