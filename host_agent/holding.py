@@ -26,7 +26,7 @@ from host_agent import kernel, repair, segment
 from host_agent.connection import Connection
 from host_agent.context import BadContext, Context
 from host_agent.held import Ended, Held, NotHere, Saved
-from host_agent.left import Left, close
+from host_agent.left import Left
 from host_agent.limits import Limits, Refused
 from host_agent.listener import reset
 from host_agent.loop import EDGE, Loop
@@ -312,12 +312,12 @@ class Holding:
         for connection in connections:
             held = self._connections.get(connection)
             if held is not None and held.frozen is not None:
-                self._release(held)
-                (self._left.add if self.fault else close)(held)
+                self._drop(held, self._left.add if self.fault else repair.discard)
 
-    def _drop(self, held: Held) -> None:
+    def _drop(self, held: Held, close: Callable[[socket.socket], None] = repair.discard) -> None:
         self._release(held)
-        close(held)
+        held.channel.close()
+        close(held.tcp)
 
     def restore(self, some: Sequence[tuple[bytes, int]], how: Restoring) -> list[Refused | None]:
         """some: packed contexts, and their channels. None for each that lives here now, and has its channel; a refused

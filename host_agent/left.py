@@ -1,15 +1,17 @@
-"""Connections that have left a NIC without a link: their sockets are closed when nobody waits for this engine any more.
+"""Connections that have left a NIC without a link: their TCP sockets are closed when nobody waits for us any more.
 
-Decides: when. Never touches: connections that live here (holding.py).
+Decides: when. Never touches: connections that live here (holding.py); channels, for an application must hear at once
+when the next owner of its connection closes that.
 
 Nothing new comes to a NIC without a link, so nobody needs their room; but others may still be here that wait to be
-saved, and to close two sockets takes a tenth of a move.
+saved, and to close a socket takes as long as a twentieth of a move.
 """
 
 from __future__ import annotations
 
+import socket
+
 from host_agent import repair
-from host_agent.held import Held
 from host_agent.loop import Loop
 
 LATER, TURN, SOME = 1.0, 0.001, 100
@@ -19,27 +21,21 @@ LATER, TURN, SOME = 1.0, 0.001, 100
 class Left:
     def __init__(self, loop: Loop):
         self._loop = loop
-        self._left: list[Held] = []
+        self._left: list[socket.socket] = []
 
-    def add(self, held: Held) -> None:
-        """A frozen one that lives elsewhere, and whose descriptors nobody watches."""
+    def add(self, tcp: socket.socket) -> None:
+        """Of a frozen one that lives elsewhere, and that nobody watches."""
         if not self._left:
             self._loop.after(LATER, self._close_some)
-        self._left.append(held)
+        self._left.append(tcp)
 
     def close_all(self) -> None:
         """A context may come that has the name of one of them."""
         while self._left:
-            close(self._left.pop())
+            repair.discard(self._left.pop())
 
     def _close_some(self) -> None:
         for _ in range(min(len(self._left), SOME)):
-            close(self._left.pop())
+            repair.discard(self._left.pop())
         if self._left:
             self._loop.after(TURN, self._close_some)
-
-
-def close(held: Held) -> None:
-    """The network hears nothing of it, nor does the application, whose channel somebody else has."""
-    repair.discard(held.tcp)
-    held.channel.close()

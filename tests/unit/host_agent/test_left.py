@@ -5,7 +5,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from host_agent import left
+from host_agent import repair
 from host_agent.left import LATER, SOME, TURN, Left
 from tests.turned import TurnedLoop
 
@@ -20,7 +20,7 @@ def loop() -> TurnedLoop:
 @pytest.fixture
 def closed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     closed: list[Any] = []
-    monkeypatch.setattr(left, "close", closed.append)
+    monkeypatch.setattr(repair, "discard", closed.append)
     return closed
 
 
