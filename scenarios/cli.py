@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return CANNOT
     except OSError as error:  # of a file, a folder, a disk that is full; or who reads what is printed has gone
         if not isinstance(error, BrokenPipeError):
-            print(f"teambed: {error.filename or 'what is printed goes nowhere'}: {error.strerror}", file=sys.stderr)
+            print(f"teambed: {error.filename or 'writing'}: {error.strerror or error}", file=sys.stderr)
         try:
             sys.stdout.flush()
         except OSError:  # or Python says so once more at its end
@@ -155,7 +155,9 @@ def _run(arguments: argparse.Namespace) -> int:
     kept = [verdict for verdict in earlier if verdict]
     missing = [job for job, verdict in zip(jobs, earlier, strict=True) if not verdict]
     for job in missing:
-        if job.out.exists():  # what an interrupted run left, or one of other words
+        if job.out.is_symlink():
+            job.out.unlink()
+        elif job.out.exists():  # what an interrupted run left, or one of other words
             shutil.rmtree(job.out)
     if kept:
         print(f"{len(kept)} of {len(jobs)} have run already")

@@ -101,12 +101,15 @@ def test_only_what_is_missing_or_of_other_words_runs_again(capsys, monkeypatch):
         (there / "scenario.yaml").write_text(text)
         whole = {"measurements": {"run": {"bring_up_ms": None, "tear_down_ms": None}}, "expectations": [], "seed": 0}
         (there / "result.json").write_text(json.dumps({"scenario": name, "verdict": verdict, "digest": digest} | whole))
+    Path("out/broke_off").rename("elsewhere")
+    Path("out/broke_off").symlink_to("../elsewhere")
     Path("changed.yaml").write_text(GOOD.replace("failover", "changed").replace("1MB", "2MB"))
     Path("missing.yaml").write_text(GOOD.replace("failover", "missing"))
     assert main(["run", ".", "--out", "out", "--resume"]) == FAILED  # as one of the kept has
     assert ran == ["broke_off", "changed", "missing"]
     assert capsys.readouterr().out == "2 of 5 have run already\n4 pass, 1 fail\n"
     assert Path("out/done/result.json").exists()
+    assert Path("elsewhere/result.json").exists(), "what is behind a link is somebody else's"
 
 
 def test_resumed_where_something_else_is(capsys):
@@ -203,7 +206,7 @@ def test_an_override_of_what_is_not_in_the_file_is_named(capsys):
 @pytest.mark.parametrize(
     ("words", "where", "status", "said"),
     [
-        (["list"], ">/dev/full", 1, "teambed: what is printed goes nowhere: No space left on device\n"),
+        (["list"], ">/dev/full", 1, "teambed: writing: No space left on device\n"),
         (["list"], ">&-", 0, ""),
         (["list"], "| :", 1, ""),
         (["validate", "none"], ">&- 2>&-", 2, ""),
