@@ -40,7 +40,10 @@ class _Asked(Told):
 
 
 def damage(judge: Callable[[Sequence[Told]], object], record: Sequence[Told]) -> Damaged | None:
-    """The first event that judge(record) fails at; None where no part of the record is to blame."""
+    """The first event that judge(record) fails at; None where no part of the record is to blame.
+
+    A word of it is named where it is told otherwise by all events of the kind, or by one before that must go as well.
+    """
 
     def why(part: Sequence[Told]) -> Exception | None:
         try:
@@ -56,14 +59,18 @@ def damage(judge: Callable[[Sequence[Told]], object], record: Sequence[Told]) ->
     reason = why([*before, guilty])
     if isinstance(reason, Damaged):
         return reason
-    for key in reversed(guilty.words):  # most likely the last one that was asked for
-        if key in guilty and key not in ("t", "event"):
-            reason = why([*before, guilty.without(key)])
-            if reason is None or isinstance(reason, Damaged):
-                for other in _telling_otherwise(before, key, guilty[key]):
-                    if why([*(one for one in before if one is not other), guilty]) is None:
-                        return _cannot_be(other, key)
-                return _cannot_be(guilty, key)
+    # Most likely it is the last one that was asked for.
+    words = [key for key in reversed(guilty.words) if key in guilty and key not in ("t", "event")]
+    without = {key: why([*before, guilty.without(key)]) for key in words}
+    suspects = [key for key in words if without[key] is None or isinstance(without[key], Damaged)]
+    for key in suspects:
+        alike = [one for one in record if one["event"] == guilty["event"] and one is not record[place] and key in one]
+        if alike and not any(_type(one[key]) is _type(guilty[key]) for one in alike):
+            return _cannot_be(guilty, key)
+    for key in suspects:
+        for other in _telling_otherwise(before, key, guilty[key]):
+            if why([*(one for one in before if one is not other), guilty]) is None:
+                return _cannot_be(other, key)
     return Damaged(guilty.line, f"the event `{guilty['event']}` makes no sense behind those before it")
 
 
