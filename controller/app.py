@@ -2,8 +2,9 @@
 API.
 
 Decides nothing about forwarding. A port that changes is answered with one write to the switch, all messages
-and a barrier in it, before any event is written or any other work is done. A switch that connects is asked for
-its flows and groups first: those that are right stay untouched.
+and a barrier in it, before any event is written or any other work is done; but one that died after a rest, for
+the switch leaves it by itself (link.py). A switch that connects is asked for its flows and groups first: those
+that are right stay untouched.
 """
 
 # mypy: disallow-subclassing-any=False, disallow-untyped-decorators=False
@@ -78,7 +79,10 @@ class Controller(app_manager.RyuApp):
             up = not deleted and openflow.port_is_up(message.desc)
             if not up and self._control is not None:
                 revalidate.now(self._control)
-            link.port_changed(number, up)
+            if up or self._ways:  # where members lead to another switch, that one can do nothing without us
+                link.port_changed(number, up)
+            else:
+                link.port_died(number)
 
     @set_ev_cls(ofp_event.EventOFPPacketIn, MAIN_DISPATCHER)
     def frame_seen(self, ev: Any) -> None:

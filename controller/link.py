@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from controller import openflow
@@ -16,6 +17,9 @@ from controller.pipeline import FOR_LATER, Change
 from controller.switch import Switch
 
 _DEADLINE_S = 5.0
+REST_S = 0.01
+"""Seconds between the death of a port that the switch leaves by itself and what follows from it: 2 ms of a CPU, which
+those want meanwhile whose connections it carried."""
 Done = Callable[[list[Any]], None]
 
 
@@ -31,6 +35,7 @@ class Link:
         self._met = False
         self._waiting: dict[int, tuple[list[Any], Done]] = {}
         self._later: list[Change] = []
+        self._died: list[int] = []
         self._alarm: Any = None
         self.on_change: Callable[[], None] = lambda: None
         """Called when the switch's state has changed."""
@@ -41,14 +46,18 @@ class Link:
         """The switch has connected, for the first time or again."""
         self.datapath, self.ready, self._met = datapath, False, False
         self.ports.clear()
-        self._waiting.clear()
-        self._later.clear()
+        self._forget()
 
     def lost(self) -> None:
         """The connection is gone."""
         self.datapath, self.ready, self._met = None, False, False
+        self._forget()
+
+    def _forget(self) -> None:
+        """What was under way goes with the connection: the next one begins with all ports and flows."""
         self._waiting.clear()
         self._later.clear()
+        self._died.clear()
 
     def meet(self) -> None:
         """The ports are known: ask for flows and groups, then bring them in line."""
@@ -109,10 +118,25 @@ class Link:
         if not self._met:
             self.ports[number] = up
             return
+        self._bury()
         was = self.switch.ports.get(number)
         self._do(lambda now: self.switch.port_changed(number, up, now))
         if was != up:
             emit("port", switch=self.switch.name, port=number, up=up)
+
+    def port_died(self, number: int) -> None:
+        """A port went down, and for a moment the switch can do without us; but it is prepared for one death only."""
+        if not self._met or not self.switch.ports.get(number) or set(self._died) - {number}:
+            self.port_changed(number, False)
+        elif not self._died:
+            emit("port", switch=self.switch.name, port=number, up=False)
+            self._died.append(number)
+            eventlet.spawn_after(REST_S, self._bury)
+
+    def _bury(self) -> None:
+        died, self._died = self._died, []
+        for number in died:
+            self._do(partial(self.switch.port_changed, number, False))
 
     def led(self, port: int, somewhere: bool) -> None:
         """The switch that this member leads to can pass frames on, or no longer."""
@@ -134,6 +158,7 @@ class Link:
 
         What is only for the next fault follows in a second write: in a LAG of 16 it is most of the messages.
         """
+        self._bury()
         self._send_later()  # in their order
         began, before, stood = time.monotonic(), dict(self.switch.lags), self._members()
         changes = change(began)

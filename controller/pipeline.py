@@ -15,7 +15,7 @@
     group "spare" of each member    fast failover: out of its port, or out of the next that lives
     group "moved" of each member    fast failover: out of its port; else as if it had not been moved (reg4)
 
-So the switch leaves a dead port by itself, and each connection of that port goes where the re-enumeration, some
+So the switch leaves a dead port by itself, and each connection of that port goes where the re-enumeration, ten
 milliseconds later, will send it as well: it moves once. A second death before that is answered by `spare`.
 
 Because one flow in table 2 decides both the modulus and the plan, replacing it moves all connections of its kind
