@@ -300,7 +300,8 @@ def gaps(progress: Sequence[Mapping[str, Any]], direction: str) -> list[tuple[fl
 def parts(events: Sequence[Mapping[str, Any]], fault: float, stall: tuple[float, float]) -> dict[str, float]:
     """Where the stall's milliseconds went: until the agent saw the link go, until the hold, the parts of each move, and
     from the first release to the new byte. Empty without moves."""
-    seen = [e["t"] for e in events if e["event"] == "link" and not e["up"] and e["t"] > fault]
+    links = [e for e in events if e["event"] == "link" and e["who"].startswith("agent")]
+    seen = [e["t"] for e in links if not e["up"] and e["t"] > fault]
     moves = [e for e in events if e["event"] == "move" and e["t"] > fault]
     found: dict[str, float] = {"before the fault": 1000 * max(0.0, fault - stall[0])}
     last = fault

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from host_agent import kernel, policy
 from host_agent.api import Api
@@ -19,7 +20,7 @@ from host_agent.config import AgentConfig, ConfigError, OffloadRule
 from host_agent.connection import Connection
 from host_agent.custody import Custody
 from host_agent.decision import By
-from host_agent.emit import emit
+from host_agent.emit import emit, now
 from host_agent.engines import Engines
 from host_agent.flood_watch import FloodWatch
 from host_agent.headcount import Headcount
@@ -38,6 +39,10 @@ from host_agent.tap import open_tap
 from host_agent.team import TeamState
 from host_agent.verbs import Message, PeerGone
 
+LATER = 0.005
+"""Seconds until a link's loss is told: what was on it is on its way meanwhile, and who saves and restores it wants the
+CPU that words take."""
+
 
 class Agent:
     """One team's agent: what it hears, and what it does about it. desk.py answers what it is asked."""
@@ -47,8 +52,10 @@ class Agent:
         self.config = config
         self.loop = Loop()
         self.records = Records.pinned(Path(config.pins))
+        self._news: list[tuple[str, dict[str, Any]]] = []
         self.team = TeamState(tuple(nic.name for nic in config.nics), config.min_links)
-        self._active = frozenset(self.records.team.live)  # as an earlier agent left it
+        self._settings = self.records.team  # which nobody else changes now
+        self._active = frozenset(self._settings.live)  # as an earlier agent left it
         self.watch = Watch(config, self.loop, self._active, self._reconsider)
         self._hold = Hold(open_tap(hold_of(config.team), keep=True))
         self._loss = LinkLoss(self.loop, lambda nic: self._link(nic, up=False))
@@ -70,6 +77,7 @@ class Agent:
     def run(self) -> None:
         self.custody.moves.begin()  # what was to be done at the start
         self.loop.run(self._behind_a_turn)
+        self._tell()
         self.custody.tracker.say_last_words(self.records)
         emit(self.config.name, "counters", nics=self.counters(), host_tcp_segments=kernel.tcp_in_segments())
 
@@ -239,13 +247,23 @@ class Agent:
         if up == (nic in self.team.links):
             return
         (self.team.links.add if up else self.team.links.discard)(nic)
-        emit(self.config.name, "link", nic=self.team.name(nic), up=up)
+        self._note("link", nic, up=up)
         if not up:
-            emit(self.config.name, "fault", nic=self.team.name(nic), kind="link")
+            self._note("fault", nic, kind="link")
         self.watch.carrier(nic, up)
-        self._reconsider()
+        self._settle()
         if not up and nic not in self.team.members:
             self.custody.links_down(nic)  # what had not left it yet
+        self.custody.moves.begin()
+        self.loop.after(LATER, self._tell)
+
+    def _note(self, event: str, nic: int, **facts: Any) -> None:
+        self._news.append((event, {"nic": self.team.name(nic), **facts, "t": now()}))
+
+    def _tell(self) -> None:
+        for event, facts in self._news:
+            emit(self.config.name, event, **facts)
+        self._news.clear()
 
     def remove_nic(self, nic: int) -> None:
         """Takes a NIC out of the team: what it holds moves away, and nothing new comes to it."""
@@ -260,23 +278,27 @@ class Agent:
     def _reconsider(self, seen_to: int | None = None) -> None:
         """Which members are active now, and what follows for those that are no longer, or are again; but for one of
         them, which the caller sees to."""
+        self._settle(seen_to)
+        self._tell()
+
+    def _settle(self, seen_to: int | None = None) -> None:
+        """The same, and nothing is told yet."""
         self.team.unfit = self.watch.unfit
         before, self._active = self._active, frozenset(self.team.active)
         self._set_team()
         for nic in sorted(before ^ self._active):
             why = self.team.why(nic)
-            emit(self.config.name, "member", nic=self.team.name(nic), usable=why is None, why=why)
+            self._note("member", nic, usable=why is None, why=why)
             if why in ("lacp", "probe"):
-                emit(self.config.name, "fault", nic=self.team.name(nic), kind=why)
-        down = sorted(before - self._active - {seen_to})
-        self.custody.links_down(*down)
+                self._note("fault", nic, kind=why)
+        self.custody.links_down(*sorted(before - self._active - {seen_to}))
         for nic in sorted(self._active - before):
             self.custody.link_up(nic)
 
     def _set_team(self) -> None:
         threshold, evidence = _threshold(self.config.offload), self.config.reload_after
-        self.records.team = replace(
-            self.records.team,
+        self.records.team = self._settings = replace(
+            self._settings,
             live=self.team.active,
             offload_after=threshold.after_bytes,
             offload_after_ns=threshold.after_ns,

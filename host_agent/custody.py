@@ -77,9 +77,12 @@ class Custody:
     def links_down(self, *nics: int) -> None:
         """Looks through the records for what these NICs hold; through the first slice now, and through the others with
         look_on(): with thousands on a NIC, the first are on their way meanwhile."""
-        if nics:
+        few = self._records.few() if nics else []
+        if few is None:
             self._looks.append((nics, self._records.slices(), self._load()))
             self.look_on()
+        else:  # and they are counted as well: to go through an almost empty map takes 0.1 ms each time
+            self._leave(nics, few, policy.load_of(few))
 
     def look_on(self) -> bool:
         """Through another slice of the records; True when that was all there was to look through."""
@@ -89,10 +92,13 @@ class Custody:
             if some is None:
                 self._looks.popleft()
             else:
-                living = self._living(some)
-                for nic in nics:
-                    self._carry_out(self._on_link_down(nic, living, load), nic)
+                self._leave(nics, some, load)
         return not self._looks
+
+    def _leave(self, nics: Iterable[int], some: policy.Records, load: dict[int, int]) -> None:
+        living = self._living(some)
+        for nic in nics:
+            self._carry_out(self._on_link_down(nic, living, load), nic)
 
     def link_up(self, nic: int) -> None:
         rebalance = self._config.fail_back == "rebalance"

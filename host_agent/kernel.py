@@ -135,9 +135,9 @@ class Map:
         _check(result, "map delete")
         return True
 
-    def batches(self, size: int = 4096) -> Iterator[tuple[int, bytes, memoryview]]:
-        """All elements of a hash map, up to about `size` by one system call: how many, their keys, and their values,
-        until the next ones are asked for.
+    def batches(self, size: int = 4096) -> Iterator[tuple[int, bytes, memoryview, bool]]:
+        """All elements of a hash map, up to about `size` by one system call: how many, their keys, their values until
+        the next ones are asked for, and whether these were the last.
 
         Few by the first one: a map is mostly read when it has few, and room for many takes longer than they do.
         """
@@ -157,7 +157,7 @@ class Map:
             if result != -errno.ENOENT:  # the kernel's word for: these were the last
                 _check(result, "map lookup")
             before, size = place, max(size, min(8 * size, most))
-            yield count.value, keys.raw, memoryview(values).cast("B")
+            yield count.value, keys.raw, memoryview(values).cast("B"), result != 0
 
     def put_many(self, elements: Sequence[tuple[bytes, bytes]]) -> None:
         """Puts all of them by one system call. Raises KernelError; some are there then, and some are not."""

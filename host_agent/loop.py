@@ -34,8 +34,7 @@ class Loop:
         self._running = True
 
     def watch(self, fd: int, handler: Handler, mask: int = select.EPOLLIN, *, urgent: bool = False) -> None:
-        """Calls handler(events) when the descriptor is ready; one that is urgent to be read before all others, and
-        then perhaps once more in vain."""
+        """Calls handler(events) when the descriptor is ready; one that is urgent to be read before all others."""
         self._epoll.register(fd, mask)
         self._handlers[fd] = handler
         if urgent:
@@ -72,8 +71,10 @@ class Loop:
         may_wait = True
         while self._running:
             events = self._epoll.poll(self._until_next() if may_wait else 0, _ROUND)
-            if len(events) > 1:
-                events = self._urgent.poll(0) + events
+            if len(events) > 1 and (first := dict(self._urgent.poll(0))):
+                for fd, mask in events:
+                    first[fd] = first.get(fd, 0) | mask  # which keeps the order
+                events = list(first.items())
             self._gone.clear()
             for fd, mask in events:
                 if fd not in self._gone:

@@ -112,6 +112,8 @@ class Moves:
             self._batches[source] -= 1
 
     def _end(self, outcomes: list[Outcome]) -> None:
+        if not outcomes:
+            return
         self.begun -= {outcome.plan.connection for outcome in outcomes}
         self._over(outcomes)
         for outcome in outcomes if self._waiters else ():

@@ -16,7 +16,7 @@ from host_agent.ageing import may_be_old
 from host_agent.connection import Connection
 from host_agent.decision import Action, By, Frame, Outward, Record, Verdict, figure_4, from_host, into_host
 from host_agent.flood import is_half_open
-from host_agent.records import COUNTED, Assignment, RecordsFull, Report, ReportKind, Slices, Team, Threshold
+from host_agent.records import COUNTED, Assignment, RecordsFull, Report, ReportKind, Slice, Slices, Team, Threshold
 
 _COUNTED_AS = {Action.UP: "up", Action.FORWARD: "forwarded", Action.HOLD: "held"}
 
@@ -44,6 +44,9 @@ class PlainRecords:
 
     def all(self) -> Iterator[tuple[Connection, Record]]:
         return iter(list(self._records.items()))
+
+    def few(self) -> Slice | None:
+        return list(self._records.items())
 
     def slices(self) -> Iterator[list[tuple[Connection, Record]]]:
         yield list(self._records.items())

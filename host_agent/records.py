@@ -29,7 +29,7 @@ NEVER = 2**64 - 1
 
 _RECORD = struct.Struct("=IBBBBI6sBxIII10Q")
 _FLAG = 4  # the offload flag's byte of a record, behind the NIC
-_FEW, _SLICE = 1024, 512
+_FEW, _SLICE, _TALLIED = 64, 512, 1024
 _LOOKED_AT = 8192  # records for a piece of what the kernel gives at once
 _PIECES = 4  # to a slice: at most 900 records
 _ASKED = struct.Struct("=QQII")
@@ -47,7 +47,8 @@ _ACTIONS = tuple(Action)
 COUNTED = (*(block.label for block in Block), "other", "held", "forwarded", "up", "unrecorded")
 
 PINNED_LAST = "assign"
-Slices = Iterator[list[tuple[Connection, Record]]]
+Slice = list[tuple[Connection, Record]]
+Slices = Iterator[Slice]
 
 #            name          key size  value size
 _MAPS = {
@@ -200,20 +201,9 @@ def unpack_record(data: bytes | memoryview, at: int = 0) -> Record:
 def unpack_report(data: bytes) -> Report:
     at, key, kind, nic, epoch, seq, ack, payload, flags, block, action, by = _REPORT.unpack(data)
     on_the_way = kind in (ReportKind.TRACE, ReportKind.STRAY)
-    return Report(
-        at,
-        from_key(key),
-        ReportKind(kind),
-        nic,
-        epoch,
-        seq,
-        ack,
-        payload,
-        flags,
-        block=Block(block) if on_the_way else None,
-        action=_ACTIONS[action] if on_the_way else None,
-        by=By(by) if by else None,
-    )
+    where, what = Block(block) if on_the_way else None, _ACTIONS[action] if on_the_way else None
+    who = By(by) if by else None
+    return Report(at, from_key(key), ReportKind(kind), nic, epoch, seq, ack, payload, flags, where, what, who)
 
 
 class Assignment(NamedTuple):
@@ -252,6 +242,7 @@ class RecordKeeper(Protocol):
     def team(self, value: Team) -> None: ...
     def get(self, connection: Connection) -> Record | None: ...
     def all(self) -> Iterator[tuple[Connection, Record]]: ...
+    def few(self) -> Slice | None: ...
     def slices(self) -> Slices: ...
     def quiet(self, since: int, closed_since: int, *, half_open: bool = False) -> Slices: ...
     def tally(self) -> Iterator[Counter[tuple[int, bool]]]: ...
@@ -260,6 +251,11 @@ class RecordKeeper(Protocol):
     def assign(self, assignments: Sequence[Assignment]) -> list[bool]: ...
     def set_service(self, port: int, threshold: Threshold | None) -> None: ...
     def counts(self, nic: int) -> dict[str, int]: ...
+
+
+def _slice(count: int, keys: bytes, values: memoryview) -> Slice:
+    places = zip(range(0, count * KEY.size, KEY.size), range(0, len(values), _RECORD.size), strict=False)
+    return [(from_key(keys[key : key + KEY.size]), unpack_record(values, at)) for key, at in places]
 
 
 def _load_quiet() -> tuple[kernel.Program, kernel.Map]:
@@ -310,9 +306,13 @@ class Records:
 
     def slices(self) -> Slices:
         """The same, some hundred by one system call."""
-        for count, keys, values in self._maps["records"].batches(_SLICE):
-            places = zip(range(0, count * KEY.size, KEY.size), range(0, len(values), _RECORD.size), strict=False)
-            yield [(from_key(keys[key : key + KEY.size]), unpack_record(values, at)) for key, at in places]
+        for count, keys, values, _ in self._maps["records"].batches(_SLICE):
+            yield _slice(count, keys, values)
+
+    def few(self) -> Slice | None:
+        """The same where they are few; None: they are not."""
+        count, keys, values, last = next(self._maps["records"].batches(_FEW))
+        return _slice(count, keys, values) if last else None
 
     def quiet(self, since: int, closed_since: int, *, half_open: bool = False) -> Slices:
         """Those of ageing.py's may_be_old(), or of these the half-open ones, a slice at a time. The kernel goes through
@@ -337,7 +337,7 @@ class Records:
 
     def tally(self) -> Iterator[Counter[tuple[int, bool]]]:
         """How many records there are by NIC and offload flag, a slice at a time; none of them is taken apart."""
-        for count, _, values in self._maps["records"].batches(_FEW):
+        for count, _, values, _ in self._maps["records"].batches(_TALLIED):
             # The first byte of a NIC's number is all of it, below MAX_NICS.
             found, end = Counter[tuple[int, bool]](), count * _RECORD.size
             told = zip(values[: end : _RECORD.size], values[_FLAG : end : _RECORD.size], strict=True)

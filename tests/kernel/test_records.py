@@ -152,7 +152,7 @@ def test_plain_records_are_full_in_the_same_way(small: FramePath) -> None:
         plain.put(V6, HERE)
 
 
-@pytest.mark.parametrize("number", [0, 1, 5000, 20000])
+@pytest.mark.parametrize("number", [0, 1, 64, 65, 5000, 20000])
 def test_all_records_come_in_batches(path: FramePath, number: int) -> None:
     path.clear(Team())
     wanted = {V6._replace(sport=n % 60000, src=f"fd00::{n // 60000 + 1}"): Record(n % 16) for n in range(number)}
@@ -161,6 +161,8 @@ def test_all_records_come_in_batches(path: FramePath, number: int) -> None:
     found = list(path.records.all())
     assert len(found) == number
     assert dict(found) == wanted
+    few = path.records.few()
+    assert few is None if number > 64 else dict(few or ()) == wanted
     path.clear(Team())
 
 

@@ -27,8 +27,9 @@ def test_the_parts_add_up_to_the_stall() -> None:
     told = {"hold": 0.5, "save": 1.0, "restore": 2.0, "release": 0.5, "total": 4.0}
     events = [
         {"t": 0.9, "event": "move", "parts_ms": told},  # the offload, before the fault
-        {"t": 1.003, "event": "link", "up": False},
+        {"t": 1.006, "event": "link", "who": "nic0", "up": False},
         {"t": 1.009, "event": "move", "parts_ms": told},
+        {"t": 1.003, "event": "link", "who": "agent", "up": False},  # told behind the move
     ]
     found = parts(events, 1.0, (0.999, 1.012))
     assert {name: round(ms, 6) for name, ms in found.items()} == {

@@ -74,6 +74,20 @@ def test_an_offloaded_connection_that_has_ended_is_left_out_of_a_walk(case: Case
     assert case.records.get(ONE) == Record(0, offloaded=True, closing=True)
 
 
+def test_few_records_are_gone_through_once_and_counted_by_the_way(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    case.team.names += ("nic2",)
+    for there in (case.team.members, case.team.links, case.team.engines):
+        there.add(2)
+    for connection, nic in ((ONE, 0), (TWO, 1)):
+        case.records.put(connection, Record(nic, offloaded=True))
+    for another in ("slices", "tally"):
+        monkeypatch.delattr(PlainRecords, another)
+    case.team.links.discard(0)
+    case.custody.links_down(0)
+    assert [(plan.connection, plan.target) for plan in case.begun] == [(ONE, 2)]
+    assert case.custody.look_on(), "there is nothing more to look through"
+
+
 def test_nothing_leaves_a_nic_whose_link_returned_while_its_records_were_looked_through(case: Case) -> None:
     case.records.put(ONE, Record(0, offloaded=True))
     case.custody.links_down(0)  # and it is up
@@ -326,6 +340,7 @@ def test_behind_each_turn_what_was_found_is_on_its_way_before_more_is_looked_for
     agent: Any = object.__new__(Agent)
     agent.custody, on_their_way = case.custody, list[list[Connection]]()
     slices = [[(one, Record(0, offloaded=True))] for one in (ONE, TWO)]
+    monkeypatch.setattr(case.records, "few", lambda: None)
     monkeypatch.setattr(case.records, "slices", lambda: iter(slices))
     monkeypatch.setattr(
         case.custody.moves, "begin", lambda: on_their_way.append([one.connection for one in case.begun])

@@ -1,12 +1,14 @@
 """What is urgent comes first; and a process goes before others as long as nobody gives it orders."""
 
 import os
+import select
+import socket
 from collections.abc import Callable
 from unittest.mock import MagicMock
 
 import pytest
 
-from host_agent.loop import _ROUND, Loop, Precedence
+from host_agent.loop import _ROUND, EDGE, Loop, Precedence
 
 AHEAD, ORDINARY = os.SCHED_RR, os.SCHED_OTHER
 
@@ -139,3 +141,21 @@ def test_what_is_urgent_waits_for_a_round_at_most(loop: Loop) -> None:
     for pipe in pipes:
         for end in pipe:
             os.close(end)
+
+
+def test_what_is_urgent_is_heard_once_and_first_with_all_that_is_known_of_it(loop: Loop) -> None:
+    calls = list[tuple[str, int]]()
+    ours, theirs = socket.socketpair()
+    reader, writer = os.pipe()
+    for name, fd, urgent in (("other", reader, False), ("urgent", ours.fileno(), True)):
+        loop.watch(fd, lambda mask, name=name: calls.append((name, mask)), EDGE, urgent=urgent)
+    os.write(writer, b"!")
+    theirs.send(b"!")
+    theirs.close()
+    loop.after(0, loop._stop)
+    loop.run()
+    gone = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLHUP
+    assert calls == [("urgent", gone), ("other", select.EPOLLIN)]
+    ours.close()
+    for end in (reader, writer):
+        os.close(end)
