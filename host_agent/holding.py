@@ -68,7 +68,8 @@ class Holding:
         self.fault = False
         self._left.close_all()
         for held in list(self._connections.values()):
-            self._pump(held)
+            if not held.waits:  # its first bytes are its release's to carry, which passes by what is held
+                self._pump(held)
 
     def idle(self) -> bool:
         """Another turn for those that had more to carry than their share; False while some still have."""

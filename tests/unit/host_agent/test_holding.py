@@ -6,7 +6,7 @@ Over the loopback: what holding.py asks of a TCP socket here, any may answer.
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -139,6 +139,22 @@ def test_the_rest_and_the_end_come_behind_the_first_bytes_of_one_that_has_waited
             arrived += some
             if not some:
                 break
+        waiting.turn()
+    assert arrived == BYTES[:sent]
+
+
+def test_bytes_stay_in_order_when_the_link_comes_back_before_the_release(waiting: Bench) -> None:
+    sent = 0
+    with suppress(BlockingIOError):
+        while True:
+            sent += waiting.application.send(BYTES[sent : sent + 65536])
+            waiting.holding.recovered()
+    waiting.holding.joined([ONE])
+    deadline, arrived = time.monotonic() + LIMIT, bytearray()
+    while len(arrived) < sent:
+        with suppress(BlockingIOError):
+            arrived += waiting.peer.recv(65536)
+        assert time.monotonic() < deadline, f"{len(arrived)} of {sent} bytes have arrived"
         waiting.turn()
     assert arrived == BYTES[:sent]
 
