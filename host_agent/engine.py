@@ -292,7 +292,10 @@ def _contexts(message: Message) -> list[bytes]:
     places, contexts = message.fields["places"], message.contexts
     if contexts is None or len(places) != len(message.channels):
         raise ValueError("contexts and channels are not of one number")
-    there = os.pread(contexts, os.fstat(contexts).st_size, 0)
+    try:
+        there = os.pread(contexts, os.fstat(contexts).st_size, 0)
+    except OSError as error:  # one that is no memory
+        raise ValueError(f"contexts cannot be read: {error.strerror}") from None
     for offset, size in places:
         if not 0 <= offset <= offset + size <= len(there):
             raise ValueError(f"no context at {offset}, of {size} bytes")

@@ -4,6 +4,7 @@ import errno
 import os
 import select
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,9 @@ def test_an_agent_waits_for_a_descriptor_and_the_connections_go_on(tmp_path: Pat
         engine._hang_up()
 
 
-def test_a_batch_that_there_is_no_room_for_is_refused_and_the_conversation_goes_on(tmp_path: Path) -> None:
-    """Hanging up would look like a NIC that is lost with all that it holds."""
+@pytest.fixture
+def met(tmp_path: Path) -> Iterator[tuple[Engine, Link]]:
+    """An engine, and an agent that has said hello."""
     path = str(tmp_path / "engine")
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as control:
         control.bind(path)
@@ -59,37 +61,49 @@ def test_a_batch_that_there_is_no_room_for_is_refused_and_the_conversation_goes_
         agent = Link(sock)
         engine._greet(select.EPOLLIN)
         agent.send(Message("hello", {"version": VERSION}))
-        places = {"places": [(0, 0)] * CHANNELS, "resend": False, "probe": False}
-        agent.send(Message("restore", {"id": 7} | places, [0] * CHANNELS, 0))
-        before = len(os.listdir("/proc/self/fd"))
-        with room_for(20):
-            engine._listen_to_agent(select.EPOLLIN)
-        assert len(os.listdir("/proc/self/fd")) <= before
-        ready, reply = agent.receive()
-        assert (ready.verb, reply.verb) == ("ready", "reply")
-        assert reply.fields == {"re": 7, "error": "no descriptor is free", "reason": "kernel"}
+        yield engine, agent
         engine._hang_up()
         agent.close()
 
 
-def test_what_an_agent_has_left_behind_is_not_done(tmp_path: Path) -> None:
+def test_a_batch_that_there_is_no_room_for_is_refused_and_the_conversation_goes_on(met: tuple[Engine, Link]) -> None:
+    """Hanging up would look like a NIC that is lost with all that it holds."""
+    engine, agent = met
+    places = {"places": [(0, 0)] * CHANNELS, "resend": False, "probe": False}
+    agent.send(Message("restore", {"id": 7} | places, [0] * CHANNELS, 0))
+    before = len(os.listdir("/proc/self/fd"))
+    with room_for(20):
+        engine._listen_to_agent(select.EPOLLIN)
+    assert len(os.listdir("/proc/self/fd")) <= before
+    ready, reply = agent.receive()
+    assert (ready.verb, reply.verb) == ("ready", "reply")
+    assert reply.fields == {"re": 7, "error": "no descriptor is free", "reason": "kernel"}
+
+
+def test_contexts_that_cannot_be_read_end_the_conversation_and_not_the_engine(
+    met: tuple[Engine, Link], capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine, agent = met
+    pipe = os.pipe()
+    agent.send(Message("restore", {"id": 7, "places": [(0, 5)], "resend": False, "probe": False}, [0], pipe[0]))
+    engine._listen_to_agent(select.EPOLLIN)
+    assert engine._link is None
+    assert "Illegal seek" in capsys.readouterr().err
+    for end in pipe:
+        os.close(end)
+
+
+def test_what_an_agent_has_left_behind_is_not_done(met: tuple[Engine, Link]) -> None:
     """The next one may have decided otherwise since."""
-    path = str(tmp_path / "engine")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as control:
-        control.bind(path)
-        control.listen(1)
-        engine, done = Engine("nic0", control, None, Limits()), list[Message]()  # type: ignore[arg-type]
-        engine._obey = done.append  # type: ignore[method-assign]
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        sock.connect(path)
-        agent = Link(sock)
-        engine._greet(select.EPOLLIN)
-        assert [one.verb for one in agent.receive()] == ["ready"]
-        agent.send(Message("hello", {"version": VERSION}))
-        agent.close()
-        engine._listen_to_agent(select.EPOLLIN | select.EPOLLHUP)
-        assert done == []
-        assert engine._link is None
+    engine, agent = met
+    done = list[Message]()
+    engine._obey = done.append  # type: ignore[method-assign]
+    assert [one.verb for one in agent.receive()] == ["ready"]
+    agent.send(Message("query", {"id": 1}))
+    agent.close()
+    engine._listen_to_agent(select.EPOLLIN | select.EPOLLHUP)
+    assert done == []
+    assert engine._link is None
 
 
 class Carrier:
