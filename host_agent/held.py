@@ -25,7 +25,8 @@ class Held:
     to the application, since a save. last_state: of the TCP, while it was not CLOSED. ending: the steering was told
     that both streams have ended. first: sequence number of the first byte that the relay got, if known. asked: when its
     upload was asked for, memory being short (seconds). settings: of the TCP socket, if it was restored here.
-    fills: a sink has not taken all bytes at once. waits: carries no bytes before it is released, and `asks` then."""
+    fills: a sink has not taken all bytes at once. waits: carries no bytes before it is released, and `asks` then.
+    laden: it had bytes to carry along when it was saved."""
 
     connection: Connection
     tcp: socket.socket
@@ -42,6 +43,7 @@ class Held:
     fills: bool = False
     waits: bool = False
     asks: bool = False
+    laden: bool = False
 
     def arrived(self, context: Context) -> None:
         """It was restored here."""

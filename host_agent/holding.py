@@ -67,9 +67,8 @@ class Holding:
         """No fault any more: what was not taken is taken now."""
         self.fault = False
         self._left.close_all()
-        for held in list(self._connections.values()):
-            if not held.waits:  # its first bytes are its release's to carry, which passes by what is held
-                self._pump(held)
+        for held in [one for one in self._connections.values() if not one.waits]:  # the release passes by what is held
+            self._pump(held)
 
     def idle(self) -> bool:
         """Another turn for those that had more to carry than their share; False while some still have."""
@@ -257,9 +256,9 @@ class Holding:
             self._unwatch(held)
             held.frozen = outward.take_held(), inward.take_held()
         context = reading.context.with_relayed(*held.frozen, app_ended=outward.done, peer_ended=inward.done)
+        held.laden = bool(context.sent or context.unsent or context.received)
         packed = context.pack()
-        told = held.told(reading, context, len(packed))
-        return Saved(held.connection, told, packed, held.channel.fileno())
+        return Saved(held.connection, held.told(reading, context, len(packed)), packed, held.channel.fileno())
 
     def _join(self, some: Sequence[Held]) -> None:
         for held in some:
@@ -313,7 +312,7 @@ class Holding:
         for connection in connections:
             held = self._connections.get(connection)
             if held is not None and held.frozen is not None:
-                self._drop(held, self._left.add if self.fault else repair.discard)
+                self._drop(held, self._left.add if self.fault and not held.laden else repair.discard)
 
     def _drop(self, held: Held, close: Callable[[socket.socket], None] = repair.discard) -> None:
         self._release(held)

@@ -4,7 +4,8 @@ Decides: when. Never touches: connections that live here (holding.py); channels,
 when the next owner of its connection closes that.
 
 Nothing new comes to a NIC without a link, so nobody needs their room; but others may still be here that wait to be
-saved, and to close a socket takes as long as a twentieth of a move.
+saved, and to close a socket takes as long as a twentieth of a move. Those with full queues do not come here: the
+memory of these is the machine's, and the new engine's sockets want as much at that moment.
 """
 
 from __future__ import annotations

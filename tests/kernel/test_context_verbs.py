@@ -146,6 +146,7 @@ def test_what_a_save_replies(talk: Conversation, world: World) -> None:
     assert (told.bytes_out, told.retransmits, told.state) == (5000, 0, "ESTABLISHED")
     assert told.cwnd >= 10
     assert len(saved.channels) == 1
+    assert world.held().laden
     saved.close()
     assert talk.tell("discard", connections=[world.connection]) == []
     assert talk.ask("query").fields["connections"] == []
