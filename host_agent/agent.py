@@ -48,7 +48,7 @@ class Agent:
     """One team's agent: what it hears, and what it does about it. desk.py answers what it is asked."""
 
     def __init__(self, config: AgentConfig):
-        """Raises KernelError when the records are not there."""
+        """Raises KernelError when the records are not there, and PeerGone when an engine speaks another version."""
         self.config = config
         self.loop = Loop()
         self.records = Records.pinned(Path(config.pins))
@@ -322,7 +322,7 @@ def main() -> int:
         config = AgentConfig.load(Path(sys.argv[2]))
         agent = Agent(config)
         Api(config.control, agent)
-    except (ConfigError, kernel.KernelError, OSError) as error:
+    except (ConfigError, kernel.KernelError, PeerGone, OSError) as error:
         print(f"agent: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 3
     emit(config.name, "ready")

@@ -22,7 +22,7 @@ from typing import Protocol
 from host_agent.connection import Connection
 from host_agent.loop import EDGE, Loop
 from host_agent.peer import LIMIT, Asked, Dead, EnginePeer, engine_gone, in_doubt
-from host_agent.verbs import Malformed, Message, PeerGone
+from host_agent.verbs import Malformed, Message, OtherVersion, PeerGone
 
 RECONNECT = 0.05  # seconds between attempts to reach an engine that is not there
 AGAIN = 0.002
@@ -64,7 +64,10 @@ class Engines:
         loop.after(LOOK_EVERY, self._look_for_silent)
 
     def start_without(self, place: int, why: PeerGone, began: float) -> None:
-        """While nothing is known of it yet: it is met again, and is absent when that cannot be by LIMIT."""
+        """While nothing is known of it yet: it is met again, and is absent when that cannot be by LIMIT. Raises
+        OtherVersion: whoever takes it for gone ends what it holds."""
+        if isinstance(why, OtherVersion):
+            raise why
         if place in self.peers:
             self._leave(place, self.peers[place])
         while not isinstance(why, Dead | Malformed) and time.monotonic() < began + LIMIT:

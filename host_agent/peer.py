@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from host_agent.connection import Connection
 from host_agent.replies import check, check_reply
-from host_agent.verbs import VERSION, Link, Malformed, Message, PeerGone
+from host_agent.verbs import VERSION, Link, Malformed, Message, OtherVersion, PeerGone
 
 LIMIT = 5.0  # seconds; an engine that does not answer by then is not one
 
@@ -116,7 +116,7 @@ class EnginePeer:
             if message.bare:
                 raise PeerGone("a packet came without its descriptors; too many are open")
             if message.verb == "ready" and message.fields.get("version") != VERSION:
-                raise Malformed(f"it speaks version {message.fields.get('version')}, this agent {VERSION}")
+                raise OtherVersion(f"it speaks version {message.fields.get('version')}, this agent {VERSION}")
             try:
                 check(message)
             except Malformed:

@@ -26,19 +26,20 @@ Thaw = Callable[[int, list[Connection]], None]
 def ask_engines(engines: Engines, records: Records, other: Callable[[int, Message], None], thaw: Thaw) -> Rebuilt:
     """other: takes what engines say beside their answers. thaw: has one let its frozen connections go on.
 
-    An engine that does not answer by LIMIT, or says what cannot be, is absent, as one that dies meanwhile."""
+    An engine that does not answer by LIMIT, or says what cannot be, is absent, as one that dies meanwhile. Raises
+    OtherVersion, before anything is changed."""
     held: dict[int, dict[Connection, str]] = {}
     peers, asked, began = engines.peers, set[EnginePeer](), time.monotonic()
     while waiting := {place: peer for place, peer in peers.items() if place not in held}:
         for place, peer in waiting.items():
             try:
-                if peer not in asked:
-                    asked.add(peer)
-                    peer.send(Message("query", {"id": 0}))
                 answer = _answer(place, peer, other)
                 if answer is not None:
                     held[place] = answer
                     peer.taken_up(answer)
+                elif peer not in asked:  # who speaks another version hangs up, but has said so before
+                    asked.add(peer)
+                    peer.send(Message("query", {"id": 0}))
                 elif time.monotonic() > began + LIMIT:
                     raise Malformed("it does not say what it holds")
             except PeerGone as gone:

@@ -38,6 +38,10 @@ class Malformed(PeerGone):
     """It broke the protocol: what it said cannot be believed."""
 
 
+class OtherVersion(Malformed):
+    """It speaks another version: what it holds goes on, and is for an agent of that one."""
+
+
 @dataclass
 class Message:
     """verb and its fields. channels: descriptors of applications' channels. contexts: of the memory that has contexts.

@@ -14,7 +14,7 @@ from host_agent.engines import Engines
 from host_agent.plain_records import PlainRecords
 from host_agent.rebuild import Rebuilt
 from host_agent.restart import _put_right, ask_engines
-from host_agent.verbs import Message, PeerGone
+from host_agent.verbs import VERSION, Message, PeerGone
 from tests.turned import TurnedLoop
 from tests.unit.host_agent.test_engines import Engine
 
@@ -91,6 +91,19 @@ def test_one_that_ends_the_conversation_and_lives_has_lost_nothing(
     start.nics[1].link.close()
     monkeypatch.setattr(restart, "_await", answers)
     assert (start.ask().records.keys(), start.engines.absent) == ({ONE, TWO}, {})
+
+
+@pytest.mark.parametrize("hangs_up", [False, True])
+def test_one_of_another_version_keeps_what_it_holds(start: Start, hangs_up: bool) -> None:
+    """There is no agent then: one that took it for gone would end thousands of connections that live."""
+    start.nics[1].link.send(Message("ready", {"version": VERSION - 1}))
+    if hangs_up:
+        assert start.nics[1].hear() == []
+        start.nics[1].link.close()
+    with pytest.raises(PeerGone, match=f"speaks version {VERSION - 1}"):
+        start.ask()
+    assert {one for one, _ in start.records.all()} == {ONE, TWO}
+    assert start.engines.absent == {}
 
 
 def test_one_that_dies_behind_its_answer_is_as_any_that_dies_later(
