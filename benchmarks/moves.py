@@ -31,6 +31,7 @@ from topologies import sandbox
 PEER = "floor"
 LIMIT = 40.0
 MOVE = b'"event": "move", "kind": "%s"'
+FAULT = b'"event": "fault"'
 PROFILES = "TEAMBED_PROFILES"
 """An environment variable: a folder for the profiles of agent and engines (profile/sitecustomize.py)."""
 SCENARIO = f"""
@@ -130,9 +131,8 @@ def _run(bench: Bench, count: int) -> dict[str, Any]:
     moves, (delivered,) = watch.moves("reload"), watch.named("crowd_delivered")
     if delivered["last"] is None:
         raise CannotMeasure("no connection has delivered a byte")
-    seen = next(e["t"] for e in watch.named("link") if e["who"] == "agent" and not e["up"] and e["t"] > began)
     parts = {
-        "the agent sees it": seen - began,
+        "the agent sees it": watch.seen(began) - began,
         "first released": min(move["t"] for move in moves) - began,
         "half of the bytes": delivered["median"] - began,
     }
@@ -166,6 +166,11 @@ class Watch:
     def named(self, name: str) -> list[dict[str, Any]]:
         lines = self._told[: self._whole].splitlines()
         return [event for line in lines if (event := json.loads(line))["event"] == name]
+
+    def seen(self, began: float) -> float:
+        """When the agent saw the link go, which it may tell behind the moves. Raises CannotMeasure."""
+        self.until(FAULT, 1, "the agent to tell of the link")
+        return next(float(e["t"]) for e in self.named("link") if e["who"] == "agent" and not e["up"] and e["t"] > began)
 
     def moves(self, kind: str) -> list[dict[str, Any]]:
         return [event for event in self.named("move") if event["kind"] == kind]
