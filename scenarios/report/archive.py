@@ -6,7 +6,6 @@ Reads events.jsonl, scenario.yaml, the captures and the runner's log; writes res
 import json
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from scenarios import events, verdict
@@ -18,6 +17,7 @@ from scenarios.report import captures
 from scenarios.report.damage import damage
 from scenarios.report.junit import Case, junit
 from scenarios.report.pcapng import Comment
+from scenarios.report.whole import whole
 from scenarios.schema import Scenario
 
 _FLAT = re.compile(r"\[\s+([^\[\]{}]*?)\s+\]")
@@ -29,8 +29,11 @@ class NoRun(Exception):
 
 
 def runs(folder: Path) -> list[Path]:
-    """The folders of runs: this one, or those in it, in order. Raises NoRun, OSError."""
-    inside = sorted(folder.iterdir())
+    """The folders of runs: this one, or those in it, in order. Raises NoRun."""
+    try:
+        inside = sorted(folder.iterdir())
+    except OSError as error:
+        raise NoRun(f"{error.filename}: {error.strerror}") from None
     found = [folder] if _holds_a_run(folder) else [one for one in inside if _holds_a_run(one)]
     if not found:
         raise NoRun(f"{folder} holds no run: no events.jsonl is in it, nor in a folder in it")
@@ -145,12 +148,6 @@ def _dump(result: verdict.Result) -> str:
 
 
 def _put(file: Path, data: bytes) -> None:
-    """All of it or nothing. Raises OSError, which names it."""
-    written = file.with_name(file.name + ".new")
-    try:
-        written.write_bytes(data)
-        written.replace(file)
-    except OSError as error:
-        with suppress(OSError):
-            written.unlink()
-        raise OSError(error.errno, error.strerror, str(file)) from None
+    """All of it or nothing. Raises OSError."""
+    with whole(file) as out:
+        out.write(data)

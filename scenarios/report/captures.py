@@ -10,6 +10,7 @@ from pathlib import Path
 from scenarios import console
 from scenarios.measure.stories import Connection, Event, connections_of
 from scenarios.report.pcapng import Capture, Comment, NoCaptureError, merge
+from scenarios.report.whole import whole
 
 SAID = ("step", "wire", "link", "fault", "move", "refused", "lost", "stranded", "members", "buckets")
 MOST = 2000
@@ -19,18 +20,15 @@ MOST = 2000
 def put_together(folder: Path, scenario: str, said: Sequence[Comment]) -> None:
     """Once there are single captures. A file that tcpdump never began is left out. Raises OSError."""
     files = sorted((folder / "captures").glob("*.pcap"))
-    whole = [(file, Capture(file.stem, _what(file.stem), file.read_bytes())) for file in files if file.stat().st_size]
-    if not whole:
+    captured = [Capture(file.stem, _what(file.stem), file.read_bytes()) for file in files if file.stat().st_size]
+    if not captured:
         return
-    written = folder / "capture.pcapng.new"
     try:
-        with written.open("wb") as out:
-            for piece in merge([one for _, one in whole], said, scenario):
+        with whole(folder / "capture.pcapng") as out:
+            for piece in merge(captured, said, scenario):
                 out.write(piece)
     except NoCaptureError:
-        written.unlink()
         return
-    written.replace(folder / "capture.pcapng")
     for file in files:
         file.unlink()
     with suppress(OSError):  # somebody else has put something there

@@ -103,3 +103,13 @@ def test_a_runs_single_captures_become_one(tmp_path):
     before = (tmp_path / "capture.pcapng").read_bytes()
     put_together(tmp_path, "s", [])
     assert (tmp_path / "capture.pcapng").read_bytes() == before, "an archived run has its file already"
+
+
+def test_a_file_that_cannot_be_written_is_named_and_nothing_of_it_stays(tmp_path):
+    (tmp_path / "captures").mkdir()
+    (tmp_path / "captures" / "c1.pcap").write_bytes(pcap(1001.0))
+    (tmp_path / "capture.pcapng").mkdir()
+    with pytest.raises(IsADirectoryError) as told:
+        put_together(tmp_path, "s", [])
+    assert told.value.filename == str(tmp_path / "capture.pcapng")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["capture.pcapng", "captures"]
