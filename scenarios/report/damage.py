@@ -42,7 +42,8 @@ class _Asked(Told):
 def damage(judge: Callable[[Sequence[Told]], object], record: Sequence[Told]) -> Damaged | None:
     """The first event that judge(record) fails at; None where no part of the record is to blame.
 
-    A word of it is named where it is told otherwise by all events of the kind, or by one before that must go as well.
+    A word of it is named where it is told otherwise by all events of the kind; one before, where that is told otherwise
+    by most.
     """
 
     def why(part: Sequence[Told]) -> Exception | None:
@@ -68,15 +69,21 @@ def damage(judge: Callable[[Sequence[Told]], object], record: Sequence[Told]) ->
         if alike and not any(_type(one[key]) is _type(guilty[key]) for one in alike):
             return _cannot_be(guilty, key)
     for key in suspects:
-        for other in _telling_otherwise(before, key, guilty[key]):
+        for other in _telling_otherwise(record, before, key, guilty[key]):
             if why([*(one for one in before if one is not other), guilty]) is None:
                 return _cannot_be(other, key)
     return Damaged(guilty.line, f"the event `{guilty['event']}` makes no sense behind those before it")
 
 
-def _telling_otherwise(events: Sequence[Told], key: str, value: object) -> list[Told]:
-    """Those that tell something of another type by this word, the first ones; nobody can add a text to a number."""
-    return [one for one in events if one.get(key) is not None and _type(one[key]) is not _type(value)][:MOST]
+def _telling_otherwise(record: Sequence[Told], before: Sequence[Told], key: str, value: object) -> list[Told]:
+    """Those before that tell something of another type by this word, the first ones; nobody can add a text to a number.
+
+    None unless most of all events tell it as this one does: else it may be this one that is damaged.
+    """
+    told = [one for one in record if one.get(key) is not None]
+    if sum(_type(one[key]) is _type(value) for one in told) * 2 <= len(told):
+        return []
+    return [one for one in before if one.get(key) is not None and _type(one[key]) is not _type(value)][:MOST]
 
 
 def _type(value: object) -> type:
