@@ -6,6 +6,7 @@ Exit status: 0 all passed, or were skipped for what this machine lacks · 1 an e
 
 import argparse
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -27,6 +28,7 @@ from topologies import capabilities
 from topologies.sandbox import SandboxError
 
 PASSED, FAILED, WRONG, CANNOT = 0, 1, 2, 3
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)  # for which the kernel names no file
 LIBRARY = Path(__file__).parent / "library"
 
 
@@ -45,9 +47,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Every mistake of the caller is one line on stderr."""
     arguments = _parser().parse_args(argv)
     try:
-        status = int(arguments.do(arguments))
+        status = _status(arguments)
         sys.stdout.flush()
         return status
+    except OSError as error:  # of a file, a folder, a disk that is full; or who reads what is printed has gone
+        if not error.filename and error.errno not in UNWRITABLE:  # a mistake of ours
+            raise
+        if not isinstance(error, BrokenPipeError):
+            print(f"teambed: {error.filename or 'writing'}: {error.strerror}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:  # or Python says so once more at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return FAILED
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    try:
+        return int(arguments.do(arguments))
     except LoadError as error:
         print("\n".join(error.lines), file=sys.stderr)
         return WRONG
@@ -57,14 +74,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SandboxError as error:
         print(f"teambed: {error}", file=sys.stderr)
         return CANNOT
-    except OSError as error:  # of a file, a folder, a disk that is full; or who reads what is printed has gone
-        if not isinstance(error, BrokenPipeError):
-            print(f"teambed: {error.filename or 'writing'}: {error.strerror or error}", file=sys.stderr)
-        try:
-            sys.stdout.flush()
-        except OSError:  # or Python says so once more at its end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return FAILED
 
 
 def _folder(name: str) -> Path:
@@ -79,9 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="run scenarios and judge them")
-    run.add_argument(
-        "scenarios", nargs="+", metavar="FILE|DIR|NAME", help="a file, a folder of files, or a name of `list`"
-    )
+    run.add_argument("scenarios", nargs="+", metavar="FILE|DIR|NAME", help="a file, a folder of them, or one of `list`")
     run.add_argument("--out", type=_folder, metavar="DIR", help="for the results (default: results/<UTC time>)")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for example network.rate=100mbit")
     run.add_argument("--seed", type=int, metavar="N", help="short for --set seed=N")
@@ -120,8 +127,8 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="measure speed and scale beside the alternatives")
     bench.add_argument("names", nargs="*", metavar="NAME", help="of a benchmark; all by default")
     bench.add_argument("--tiny", action="store_true", help="small numbers: shows that it works, proves nothing")
-    bench.add_argument("--out", metavar="DIR", help="for the figures (default: results/bench-<UTC time>)")
-    bench.add_argument("--page", metavar="DIR", help="measure nothing; make the page of these figures anew")
+    bench.add_argument("--out", type=_folder, metavar="DIR", help="for the figures (default: results/bench-<UTC time>)")
+    bench.add_argument("--page", type=_folder, metavar="DIR", help="measure nothing; make these figures' page anew")
     bench.set_defaults(do=_bench)
 
     test = commands.add_parser("test", help="run teambed's own tests", add_help=False)
@@ -170,10 +177,8 @@ def _run(arguments: argparse.Namespace) -> int:
     counts = {one: verdicts.count(one) for one in ("pass", "fail", "error", "skip") if one in verdicts}
     if len(jobs) > 1:
         left_out = len(jobs) - len(verdicts)
-        print(
-            ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-            + (f", {left_out} not run" if left_out else "")
-        )
+        told = counts | ({"not run": left_out} if left_out else {})
+        print(", ".join(f"{count} {what}" for what, count in told.items()))
     return FAILED if counts.keys() - {"pass", "skip"} or len(verdicts) < len(jobs) else PASSED
 
 
@@ -210,12 +215,11 @@ def _clean(arguments: argparse.Namespace) -> int:
     try:
         if arguments.folder is not None:  # the usual one need not be there
             os.listdir(arguments.folder)
-        for folder in clean.clean(arguments.folder or Path("results")):
-            print(f"removed {_short(folder)}")
-    except BrokenPipeError:
-        raise
+        removed = clean.clean(arguments.folder or Path("results"))
     except OSError as error:
         raise CallError(f"{error.filename}: {error.strerror}") from None
+    for folder in removed:
+        print(f"removed {_short(folder)}")
     return PASSED
 
 
@@ -268,7 +272,7 @@ def _places(cases: Sequence[tuple[Path, Case]], out: Path | None, resume: bool) 
         if name in jobs:
             raise CallError(f"{files_of[name]} and {file} are both called `{name}`; their results would mix")
         there = folder / name
-        if there.exists() and not resume:
+        if os.path.lexists(there) and not resume:
             raise CallError(
                 f"{_short(there)} exists; choose another --out, or --resume to run only what is missing there"
             )
@@ -333,7 +337,7 @@ def _list(_: argparse.Namespace) -> int:
 def _bench(arguments: argparse.Namespace) -> int:
     words = ["--tiny"] if arguments.tiny else []
     for option, folder in (("--out", arguments.out), ("--page", arguments.page)):
-        words += [option, folder] if folder is not None else []
+        words += [option, str(folder)] if folder is not None else []
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # until it is able to heed Ctrl-C
     os.execv(sys.executable, [sys.executable, "-m", "benchmarks", *words, *arguments.names])
 
@@ -353,25 +357,23 @@ def _test(arguments: argparse.Namespace) -> int:
 def _report(arguments: argparse.Namespace) -> int:
     cases: list[Reported] = []
     complaints: list[str] = []
+    for folder in archive.runs(arguments.folder):
+        try:
+            case = archive.rebuild(folder)
+        except LoadError as error:  # the others have their reports all the same
+            complaints += error.lines
+        except archive.NoRun as error:
+            complaints.append(f"teambed: {error}")
+        except OSError as error:
+            complaints.append(f"teambed: {error.filename or folder}: {error.strerror}")
+        else:
+            cases.append(case)
+            verdict, name = case.result["verdict"], case.result["scenario"]
+            print(f"{verdict.upper()} {name}: {_short(folder / 'report.html')}")
     try:
-        for folder in archive.runs(arguments.folder):
-            try:
-                case = archive.rebuild(folder)
-            except LoadError as error:  # the others have their reports all the same
-                complaints += error.lines
-            except archive.NoRun as error:
-                complaints.append(f"teambed: {error}")
-            except OSError as error:
-                complaints.append(f"teambed: {error.filename or folder}: {error.strerror}")
-            else:
-                cases.append(case)
-                verdict, name = case.result["verdict"], case.result["scenario"]
-                print(f"{verdict.upper()} {name}: {_short(folder / 'report.html')}")
         archive.write_junit(arguments.folder, cases)
-    except BrokenPipeError:  # who reads what is printed has gone
-        raise
     except OSError as error:
-        complaints.append(f"teambed: {error.filename or arguments.folder}: {error.strerror}")
+        complaints.append(f"teambed: {error.filename}: {error.strerror}")
     if complaints:
         raise LoadError(complaints)
     return PASSED if {case.result["verdict"] for case in cases} <= {"pass", "skip"} else FAILED

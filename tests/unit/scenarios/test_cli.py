@@ -112,6 +112,23 @@ def test_only_what_is_missing_or_of_other_words_runs_again(capsys, monkeypatch):
     assert Path("elsewhere/result.json").exists(), "what is behind a link is somebody else's"
 
 
+def test_a_link_that_leads_nowhere_is_in_the_way(capsys):
+    Path("a.yaml").write_text(GOOD)
+    Path("out").mkdir()
+    Path("out/failover").symlink_to("nowhere")
+    assert wrong(capsys, "run", "a.yaml", "--out", "out").startswith("teambed: out/failover exists; choose another")
+
+
+@pytest.mark.parametrize("mistake", [TimeoutError("timed out"), OSError(errno.EAGAIN, "Try again")])
+def test_a_mistake_of_its_own_is_not_told_as_of_a_disk(monkeypatch, mistake):
+    def mistaken(_):
+        raise mistake
+
+    monkeypatch.setattr(cli, "_list", mistaken)
+    with pytest.raises(type(mistake), match=str(mistake.args[-1])):
+        main(["list"])
+
+
 def test_resumed_where_something_else_is(capsys):
     Path("a.yaml").write_text(GOOD)
     Path("out").mkdir()
@@ -167,10 +184,12 @@ def test_a_wrong_override_is_told_once(capsys):
         (["run", "x", "--bogus"], "teambed: unrecognized arguments: --bogus; see teambed --help"),
         (["run", "x", "--jobs", "x"], "teambed run: argument --jobs: invalid int value: 'x'; see teambed run --help"),
         (["run", "x", "--out", ""], "teambed run: argument --out: an empty name is no folder; see teambed run --help"),
+        (["bench", "--out", ""], "teambed bench: argument --out: an empty name is no folder; see teambed bench --help"),
         (["report", ""], "teambed report: argument DIR: an empty name is no folder; see teambed report --help"),
     ],
 )
-def test_words_that_are_no_call_are_one_line(argv, said, capsys):
+def test_words_that_are_no_call_are_one_line(argv, said, capsys, monkeypatch):
+    monkeypatch.delattr(os, "execv")
     with pytest.raises(SystemExit) as ended:
         main(argv)
     assert ended.value.code == WRONG

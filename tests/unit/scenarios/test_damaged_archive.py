@@ -160,6 +160,15 @@ def test_what_cannot_be_is_named(run: Path, capsys: pytest.CaptureFixture[str]) 
         assert said(capsys, run, b"\n".join(lines)) == f"teambed: {complaint}\n"
 
 
+def test_of_two_that_do_not_go_together_the_damaged_one_is_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What an event of another kind tells by the same word is no measure, unless most tell it so."""
+    lines = (run / "events.jsonl").read_bytes().splitlines()
+    place = next(n for n, line in enumerate(lines) if json.loads(line)["event"] == "served")
+    lines[place] = json.dumps(json.loads(lines[place]) | {"received_bytes": {}}).encode()
+    complaint = f"{run}/events.jsonl:{place + 1}: the event `served` makes no sense behind those before it; {REMEDY}"
+    assert said(capsys, run, b"\n".join(lines)) == f"teambed: {complaint}\n"
+
+
 def test_files_with_some_bytes_flipped_or_cut_off(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     chance = random.Random(5)
     (run / "captures").mkdir()
@@ -214,6 +223,20 @@ def test_no_folder_of_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     for name, why in (("none", "No such file or directory"), ("file", "Not a directory")):
         assert main(["report", str(tmp_path / name)]) == 2
         assert capsys.readouterr().err == f"teambed: {tmp_path / name}: {why}\n"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_where_it_cannot_print(run: Path, unbuffered: str) -> None:
+    """Neither the results nor their folder are to blame."""
+    (run.parent / "two").mkdir()
+    (run.parent / "two" / "events.jsonl").touch()
+    words = [sys.executable, "-m", "scenarios", "report", str(run.parent)]
+    env = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, cwd=ROOT, env=env, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    *wrong, writing = done.stderr.splitlines()
+    assert (done.returncode, writing) == (1, "teambed: writing: No space left on device")
+    assert [line.startswith(f"teambed: {run.parent}/two has no") for line in wrong] == ([] if unbuffered else [True])
 
 
 @pytest.mark.parametrize("name", [".", "run", "run/events.jsonl", "run/scenario.yaml", "run/captures", "run/logs"])
