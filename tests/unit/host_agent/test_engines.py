@@ -15,52 +15,13 @@ from host_agent.connection import Connection
 from host_agent.engines import Engines
 from host_agent.peer import LIMIT, EnginePeer
 from host_agent.told import Told
-from host_agent.verbs import VERSION, Link, Message, PeerGone
+from host_agent.verbs import VERSION, Message, PeerGone
 from tests.turned import TurnedLoop
 from tests.unit.host_agent.descriptors import room_for
+from tests.unit.host_agent.nics import Engine, end
 
 ONE, TWO = (Connection("10.0.0.11", port, "10.0.0.1", 8080) for port in (1, 2))
 BROKEN_OFF = {"error": "the engine is gone", "reason": "fault"}
-
-
-class Engine:
-    """One that listens, and says what the test says."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.link = path, Link(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
-        self.listens()
-
-    def listens(self) -> None:
-        self.path.unlink(missing_ok=True)
-        self._control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control.bind(str(self.path))
-        self._control.listen(1)
-        self._control.setblocking(False)
-
-    def accept(self) -> None:
-        """The last of those that wait."""
-        with suppress(BlockingIOError):
-            while True:
-                sock, _ = self._control.accept()
-                self.link.close()
-                self.link = Link(sock)
-        self.link.send(Message("ready", {"version": VERSION}))
-
-    def hear(self) -> list[Message]:
-        return [one for one in self.link.receive() if one.verb != "hello"]
-
-    def answer(self, asked: Message, **fields: Any) -> None:
-        self.link.send(Message("reply", {"re": asked.fields["id"], **fields}))
-
-    def holds(self, **states: Connection) -> None:
-        """Is asked, and says so."""
-        (asked,) = self.hear()
-        assert asked.verb == "query"
-        self.answer(asked, connections=[{"connection": one, "state": state} for state, one in states.items()])
-
-    def die(self) -> None:
-        self._control.close()
-        self.link.close()
 
 
 class Case:
@@ -118,11 +79,7 @@ class Case:
 def case(tmp_path: Path) -> Iterator[Case]:
     made = Case(tmp_path)
     yield made
-    for peer in made.engines.peers.values():
-        peer.close()
-    for nic in made.nics:
-        nic.die()
-    made.loop.epoll.close()
+    end(made.engines, made.nics, made.loop)
 
 
 def test_a_dead_engine_is_gone_with_all_it_held_and_looked_for(case: Case) -> None:

@@ -16,7 +16,7 @@ from host_agent.rebuild import Rebuilt
 from host_agent.restart import _put_right, ask_engines
 from host_agent.verbs import VERSION, Message, PeerGone
 from tests.turned import TurnedLoop
-from tests.unit.host_agent.test_engines import Engine
+from tests.unit.host_agent.nics import Engine, end
 
 ONE, TWO, THREE = (Connection("10.0.0.11", port, "10.0.0.1", 8080) for port in (1, 2, 3))
 
@@ -50,11 +50,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     monkeypatch.setattr(engines, "LIMIT", 0.2)
     made = Start(tmp_path)
     yield made
-    for peer in made.engines.peers.values():
-        peer.close()
-    for nic in made.nics:
-        nic.die()
-    made.loop.epoll.close()
+    end(made.engines, made.nics, made.loop)
 
 
 @pytest.mark.parametrize(
