@@ -177,9 +177,9 @@ class Engine:
             case "restore":
                 self._restore(message)
             case "release":
-                holding.joined(_connections(fields))
+                holding.joined(_connections(fields["connections"]))
             case "discard":
-                holding.discard(_connections(fields))
+                holding.discard(_connections(fields["connections"]))
             case "thaw":
                 self._thaw(fields)
             case "update":
@@ -248,7 +248,7 @@ class Engine:
 
     def _thaw(self, fields: dict[str, Any]) -> None:
         answers: list[Refused | None] = []
-        for connection in _connections(fields):
+        for connection in _connections(fields["connections"]):
             try:
                 self._holding.thaw(connection)
                 answers.append(None)
@@ -266,9 +266,9 @@ class Engine:
         self._tell(Message("reply", {"re": fields["id"], **facts}, channels, contexts))
 
 
-def _connections(fields: dict[str, Any]) -> list[Connection]:
-    """Raises KeyError, TypeError or ValueError when there is one that is none."""
-    found = list(starmap(Connection, fields["connections"]))
+def _connections(each: Iterable[Sequence[Any]]) -> list[Connection]:
+    """Raises TypeError or ValueError when there is one that is none."""
+    found = list(starmap(Connection, each))
     try:
         for one in found:
             key_of(one)
@@ -278,8 +278,9 @@ def _connections(fields: dict[str, Any]) -> list[Connection]:
 
 
 def _wanted(fields: dict[str, Any]) -> dict[Connection, bytes | None]:
-    """Connections to be saved, and where their frames go, as far as that is said. Raises as _connections."""
-    connections = _connections(fields)
+    """Connections to be saved, and where their frames go, as far as that is said. Raises KeyError, and as
+    _connections."""
+    connections = _connections(fields["connections"])
     macs: list[bytes | None] = [_mac(one, "next_hops") for one in fields.get("next_hops", ())]
     wanted = dict(zip(connections, macs or [None] * len(connections), strict=True))
     if len(wanted) != len(connections):
@@ -304,7 +305,7 @@ def _contexts(message: Message) -> list[bytes]:
 
 def _connection(ends: Sequence[Any]) -> Connection:
     """Likewise."""
-    return _connections({"connections": [ends]})[0]
+    return _connections([ends])[0]
 
 
 @lru_cache
