@@ -9,6 +9,7 @@ comes before all of them, and sees what was on the wire, frame by frame.
 
 from __future__ import annotations
 
+import socket
 import struct
 from collections.abc import Iterable
 
@@ -19,6 +20,10 @@ _ETHERNET = 14
 """A damaged frame still reaches its station: its addresses stay, and something behind them is wrong."""
 _BIT = 8
 """Of TCP's flags it is PSH. RST, which no stack would believe, would still be counted where frames are only watched."""
+_LOST = (0x0806, 0x8809)
+"""ARP and LACP have no checksum, and would believe a wrong bit: with a neighbour's address that nobody has, no frame
+gets there for half a minute. Ethernet's own check keeps such frames away; here a damaged one is lost, tagged or not."""
+_VLAN, _HEADERS = 0x8100, 18
 _LARGEST = 2047
 """The farthest byte behind the Ethernet header that is damaged: the verifier wants a bound."""
 
@@ -34,19 +39,29 @@ def checked(share: float, what: str) -> float:
 
 
 def program(loss: float, corrupt: float) -> bytes:
-    """The instructions that drop a share `loss` of all frames and turn one bit in a share `corrupt` of the others.
+    """The instructions that drop a share `loss` of all frames and turn one bit in a share `corrupt` of the others
+    (of ARP and LACP, drop that share as well).
 
     Raises TopologyError for what is no share. Which frames it hits is the kernel's random choice, anew each run.
     """
     lines: list[_Line | str] = [
         _move(6, 1),  # r6: the frame's struct xdp_md
         *_draw(checked(loss, "loss"), otherwise="kept"),
+        "lost",
         *_verdict(_DROP),
         "kept",
         *_draw(checked(corrupt, "corruption"), otherwise="pass"),
         _RANDOM,
         (_LOAD_WORD, 2, 6, 0, 0),  # r2: where the frame begins
         (_LOAD_WORD, 3, 6, 4, 0),  # r3: its end
+        _move(4, 2),
+        (_ADD, 4, 0, 0, _HEADERS),
+        (_JUMP_IF_ABOVE_REGISTER, 4, 3, "pass", 0),
+        (_LOAD_HALF, 1, 2, 12, 0),  # r1: EtherType, behind a tag if there is one
+        (_JUMP_IF_NOT_EQUAL, 1, 0, "untagged", socket.htons(_VLAN)),
+        (_LOAD_HALF, 1, 2, 16, 0),
+        "untagged",
+        *((_JUMP_IF_EQUAL, 1, 0, "lost", socket.htons(kind)) for kind in _LOST),
         (_ADD, 2, 0, 0, _ETHERNET),
         _move(4, 3),
         (_SUBTRACT_REGISTER, 4, 2, 0, 0),  # r4: the length behind the Ethernet header
@@ -66,6 +81,7 @@ def program(loss: float, corrupt: float) -> bytes:
     return _assemble(lines)
 
 
+_LOAD_HALF, _JUMP_IF_EQUAL, _JUMP_IF_NOT_EQUAL = 0x69, 0x15, 0x55
 _LOAD_WORD, _LOAD_BYTE, _STORE_BYTE, _LOAD_WIDE = 0x61, 0x71, 0x73, 0x18
 _ADD, _ADD_REGISTER, _SUBTRACT_REGISTER, _AND, _XOR, _MODULO_REGISTER = 0x07, 0x0F, 0x1F, 0x57, 0xA7, 0x9F
 _MOVE, _MOVE_REGISTER, _CALL, _EXIT = 0xB7, 0xBF, 0x85, 0x95

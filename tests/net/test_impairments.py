@@ -139,6 +139,38 @@ else:
     assert answer["errors"] > 3
 
 
+def test_nobody_learns_a_damaged_address(in_sandbox: Start) -> None:
+    """ARP has no checksum: a damaged one is lost, or a neighbour could not be reached until it is asked anew."""
+    answer = told(
+        in_sandbox,
+        """
+    code = '''
+import socket, sys
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+s.bind(("eth0", 0))
+mac = bytes.fromhex("020000000299")
+for n in map(int, sys.argv[1:]):
+    ends = mac + bytes([10, 0, 0, n]) + bytes(6) + bytes([10, 0, 0, 12])
+    s.send(bytes([255] * 6) + mac + bytes.fromhex("0806" "0001" "0800" "0604" "0001") + ends)
+'''
+    def learned():
+        found = json.loads(net.run("c2", ["ip", "-j", "neigh", "show", "dev", "eth0"]).stdout)
+        return {one["dst"]: one.get("lladdr") for one in found}
+    def ask(*who): net.run("c1", [sys.executable, "-c", code, *map(str, who)])
+    net.impair("c2", corrupt=0.5)
+    ask(*range(100, 220))
+    net.heal("c2")
+    ask(250)
+    deadline = time.monotonic() + 5
+    while "10.0.0.250" not in (now := learned()) and time.monotonic() < deadline: pass
+    print(json.dumps(now))
+    """,
+    )
+    assert set(answer.values()) == {"02:00:00:00:02:99"}
+    assert "10.0.0.250" in answer
+    assert abs(len(answer) - 1 - 60) < 5 * 30**0.5  # five standard deviations
+
+
 def test_a_new_rate_on_a_live_link(in_sandbox: Start) -> None:
     """At both ends, also where there was none; wrong ones are refused and change nothing."""
     code = """

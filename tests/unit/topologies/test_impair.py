@@ -16,6 +16,8 @@ _JUMPS: dict[int, Callable[[int, int, int], bool]] = {
     0x2D: lambda a, b, _: a > b,
     0x3D: lambda a, b, _: a >= b,
     0xD5: lambda a, _, k: _signed(a) <= k,
+    0x15: lambda a, _, k: a == k,
+    0x55: lambda a, _, k: a != k,
 }
 _SUMS: dict[int, Callable[[int, int, int], int]] = {
     0x07: lambda a, _, k: a + k,
@@ -51,6 +53,8 @@ def execute(program: bytes, frame: bytes, draws: list[int]) -> tuple[int, bytes]
             at += 1
         elif operation == 0x61:
             registers[to] = BASE + {0: 0, 4: len(frame)}[where]
+        elif operation == 0x69:
+            (registers[to],) = struct.unpack_from("=H", memory, registers[source] - BASE + where)
         elif operation == 0x71:
             registers[to] = memory[registers[source] - BASE]
         elif operation == 0x73:
@@ -81,18 +85,28 @@ def test_all_and_none() -> None:
 
 
 def test_one_bit_behind_the_ethernet_header() -> None:
-    """Wherever it is, and however long the frame; a frame with nothing behind its header stays as it is."""
+    """Wherever it is, and however long the frame; what has no room for a tag is no frame, and stays as it is."""
     rng = random.Random(1)
     program, hit = impair.program(0, 1), set()
     for _ in range(500):
-        frame = rng.randbytes(rng.choice((15, 42, 60, 1514)))
+        frame = rng.randbytes(rng.choice((18, 42, 60, 1514)))
         _, damaged = execute(program, frame, [0, 0, rng.randrange(2**32)])
         (at,) = [at for at, (one, other) in enumerate(zip(frame, damaged, strict=True)) if one != other]
         assert at >= 14
         assert (frame[at] ^ damaged[at]).bit_count() == 1
         hit.add(at)
     assert max(hit) > 1400
-    assert execute(program, bytes(14), [0, 0, 5]) == (PASS, bytes(14))
+    assert execute(program, bytes(17), [0, 0, 5]) == (PASS, bytes(17))
+
+
+@pytest.mark.parametrize("tag", [b"", bytes.fromhex("81000064")])
+@pytest.mark.parametrize("kind", ["0806", "8809"])
+def test_what_has_no_checksum_is_lost_instead(kind: str, tag: bytes) -> None:
+    """ARP and LACP would believe a wrong bit. Who is not to be damaged arrives."""
+    frame = FRAME[:12] + tag + bytes.fromhex(kind) + FRAME[14:]
+    program = impair.program(0, 0.5)
+    assert execute(program, frame, [0, 2**31 - 1, 3])[0] == DROP
+    assert execute(program, frame, [0, 2**31]) == (PASS, frame)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
