@@ -35,8 +35,7 @@ class Forked:
 
     def poll(self) -> int | None:
         """Its exit status, minus a signal's number, or None."""
-        if self.returncode is None and not self._room.hear(0) and forks.ready(self._pidfd, 0):
-            self.ended(_UNKNOWN)
+        self._look(0)
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
@@ -46,10 +45,17 @@ class Forked:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 raise subprocess.TimeoutExpired(str(self.pid), timeout or 0.0)
-            if not self._room.hear(left):
-                forks.ready(self._pidfd, left)
+            self._look(left)
         assert self.returncode is not None
         return self.returncode
+
+    def _look(self, timeout: float | None) -> None:
+        """Waits so long at most for news of it."""
+        if self.returncode is not None or self._room.hear(timeout):
+            return
+        # The room has ended, and its last word may have been of this one.
+        if self.returncode is None and forks.ready(self._pidfd, timeout):
+            self.ended(_UNKNOWN)
 
     def ended(self, status: int) -> None:
         """Called once it has."""

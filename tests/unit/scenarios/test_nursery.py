@@ -2,10 +2,11 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -216,6 +217,31 @@ def test_an_interrupted_start_leaves_no_answer_for_the_next(tmp_path):
 
 
 @needs_pidfd
+class Desk(Nursery):
+    """Of a nursery whose room is in the test's hands."""
+
+    def begin(self) -> None:
+        pass
+
+    def ask(self, descriptors: Sequence[int]) -> None:
+        self.room = socket.socket(fileno=os.dup(descriptors[0]))
+
+
+@pytest.mark.parametrize("heard", ["poll", "wait"])
+def test_the_last_word_of_a_room_counts(tmp_path: Path, heard: str) -> None:
+    """It tells how a process has ended, and ends itself before anybody has listened."""
+    desk = Desk()
+    with (tmp_path / "log").open("w") as log:
+        room = Room(desk).begin([], stdout=1, stderr=log, env={})
+        socket.send_fds(desk.room, [b"1 4242 0"], [os.pidfd_open(os.getpid())])
+        child = room.spawn(None, ["life"], stdout=1, stderr=log, env={})
+    desk.room.recv(100)  # who closes on an unread word has its own last one lost
+    desk.room.send(b"0 4242 7")
+    desk.room.close()
+    assert getattr(child, heard)() == 7
+    assert child.poll() == child.wait() == child.returncode == 7
+
+
 def test_it_ends_with_the_process_that_began_it(tmp_path):
     assert said_by("ends", tmp_path) == ["False False", " False"]
 
