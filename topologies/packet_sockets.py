@@ -10,6 +10,7 @@ when a first frame was sent, so one is. Decides nothing else, and touches no soc
 """
 
 import ctypes
+import errno
 import os
 import socket
 from pathlib import Path
@@ -38,6 +39,8 @@ def widen(pid: int) -> int:
             if not _link(entry).startswith("socket:"):
                 continue
             fd = libc.syscall(_PIDFD_GETFD, pidfd, int(entry.name), 0)
+            if fd < 0 and ctypes.get_errno() == errno.EBADF:
+                continue  # closed meanwhile, as that of whoever sent the first frame is
             if fd < 0:
                 raise OSError(ctypes.get_errno(), "pidfd_getfd")
             with socket.socket(fileno=fd) as one:
