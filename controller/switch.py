@@ -219,10 +219,13 @@ class Switch:
             fit = up and self._allows(port)
             if fit != (port in self._fit):
                 self._fit ^= {port}
-                # Nobody else could carry anything: better a link that may flap. And the switch leaves a port without
-                # carrier by itself, but no other, so that cannot wait.
-                at_once = not lag.active or port in self._expected if fit else up
-                self._hold.seen(port, fit, now, at_once)
+                # The switch leaves a port without carrier by itself, but no other, so that cannot wait.
+                self._hold.seen(port, fit, now, at_once=port in self._expected if fit else up)
+        waiting = self._fit.intersection(lag.members) - self._hold.usable
+        if waiting and not lag.with_active(self._hold.usable).active:
+            # Nobody else could carry anything: better a link that may flap, also one that has waited for a while.
+            for port in waiting:
+                self._hold.seen(port, True, now, at_once=True)
         return self._change(self._with_usable(lag).with_collecting(end.collecting()), now)
 
     def _with_usable(self, lag: Lag) -> Lag:

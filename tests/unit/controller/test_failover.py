@@ -122,6 +122,30 @@ def test_up_delay_holds_a_member_back_unless_nobody_else_is_there() -> None:
     assert bench.lag.active == {2}
 
 
+@pytest.mark.parametrize("met_again", [False, True])
+def test_a_member_that_waits_waits_no_longer_once_nobody_else_is_left(met_again: bool) -> None:
+    bench = Bench(2, timing=Timing(updelay_s=5.0))
+    bench.port(1, False, now=1.0)
+    bench.port(1, True, now=2.0)
+    if met_again:
+        bench.table.apply(bench.switch.connected({**bench.switch.ports, 2: False}, dict(bench.table.rules), 3.0))
+    else:
+        bench.port(2, False, now=3.0)
+    assert (bench.lag.active, bench.switch.held(), bench.switch.due()) == ({1}, [], None)
+
+
+def test_where_too_few_are_left_those_that_wait_are_let_in() -> None:
+    switch = Switch("s1", [Lag("team0", 1, (1, 2, 3), min_links=2)], Timing(updelay_s=5.0, downdelay_s=1.0))
+    switch.connected({1: True, 2: True, 3: True})
+    switch.port_changed(1, False, 1.0)
+    switch.tick(2.0)
+    switch.port_changed(1, True, 3.0)
+    switch.port_changed(2, False, 4.0)
+    assert (switch.lags["team0"].active, switch.held()) == ({2, 3}, [1, 2])
+    switch.tick(5.0)
+    assert (switch.lags["team0"].active, switch.held()) == ({1, 3}, [])
+
+
 def test_a_resilient_lag_fills_a_returned_member_slowly() -> None:
     bench = Bench(3, rebalance="resilient", timing=Timing(fill_s=0.5))
     bench.port(2, False, now=1.0)
