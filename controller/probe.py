@@ -74,7 +74,9 @@ class Prober:
         return self._next
 
     def _judge(self) -> None:
-        if max(self._answered.values()) < self.round - 1:
+        # One that has just got its carrier counts as answered in this round, but says nothing of the other end.
+        heard = (last for port, last in self._answered.items() if port in self.alive or self._in_a_row[port])
+        if max(heard, default=0) < self.round - 1:
             self._silent = self.round
             return
         for port, last in self._answered.items():

@@ -39,7 +39,8 @@ class Probe:
 
     def round(self) -> list[int]:
         """Judges what was asked so far and begins a round of that `number`; gives the NICs to ask."""
-        heard = {nic: self._answered[nic] for nic in self._up}
+        # One that has just got its carrier counts as answered in this round, but says nothing of the switch.
+        heard = {nic: self._answered[nic] for nic in self._up if nic in self.alive or self._in_a_row[nic]}
         if max(heard.values(), default=0) < self.number - 1:
             self._silent = self.number
         for nic in self._up & self.alive:

@@ -63,6 +63,19 @@ def test_an_end_that_answers_nobody_says_nothing_of_the_wires() -> None:
     assert wires.carrying(A) == [1, 3]
 
 
+def test_a_link_that_comes_up_does_not_speak_for_an_end_that_answers_nobody() -> None:
+    prober = Prober(PERIOD)
+    for port in (1, 2):
+        prober.link(port, True, 0.0)
+    for number in range(12):
+        if number == 7:
+            prober.link(3, True, number * PERIOD)
+        prober.tick(number * PERIOD)
+        for port in (1, 2) if number < 5 else ():
+            prober.answered(port, prober.round)
+    assert prober.alive == {1, 2}
+
+
 def test_an_end_that_answers_again_need_not_answer_everywhere_at_the_same_time() -> None:
     prober = Prober(PERIOD)
     for port in (1, 2):

@@ -54,6 +54,15 @@ def test_a_switch_that_answers_nobody_kills_nobody() -> None:
     assert one.alive == {0, 1}
 
 
+def test_a_link_that_comes_up_does_not_speak_for_a_switch_that_answers_nobody() -> None:
+    one = probe(2)
+    rounds(one, 5, {0, 1})
+    rounds(one, MISSED - 1, set())
+    one.carrier(2, True)
+    rounds(one, 5, set())
+    assert one.alive == {0, 1}
+
+
 def test_a_switch_that_dies_in_the_middle_of_a_round_kills_nobody() -> None:
     one = probe(2)
     rounds(one, 5, {0, 1})
