@@ -19,6 +19,20 @@ revalidate.now(sys.argv[1])
 print("told", flush=True)
 """
 
+LATE = """
+import sys
+from controller import revalidate
+from controller.green import eventlet
+revalidate._DEADLINE_S = 0.1
+for death in range(3):
+    revalidate.now(sys.argv[1])
+print("went on", flush=True)
+while revalidate._asked:
+    eventlet.sleep(0.01)
+sys.stdin.read()
+revalidate.now(sys.argv[1])
+"""
+
 PORTS = """
 from types import SimpleNamespace as Some
 from controller import app
@@ -83,6 +97,28 @@ def test_it_does_not_hang_up_between_the_two(server: socket.socket, controller: 
         daemon.settimeout(0.2)
         with pytest.raises(TimeoutError):
             daemon.recv(1)
+
+
+def test_a_daemon_that_answers_late_is_heard_out_and_nobody_waits_for_it_twice(
+    server: socket.socket, control: str
+) -> None:
+    """One that was stopped would else find nobody between the two commands, and stay paused."""
+    words = [sys.executable, "-c", LATE, control]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as late:
+        daemon, _ = server.accept()
+        assert late.stdin is not None
+        assert late.stdout is not None
+        with daemon:
+            daemon.settimeout(20)
+            told = daemon.recv(4096)
+            assert late.stdout.readline() == b"went on\n"
+            for number in (0, 1):
+                daemon.send(b'{"id":%d,"result":"","error":null}' % number)
+            assert (told.count(b"method"), daemon.recv(4096)) == (2, b"")
+        late.stdin.close()
+        again, _ = server.accept()  # and the next death is told as ever
+        again.close()
+        late.wait(20)
 
 
 def test_where_nobody_answers_nothing_happens(control: str, controller: subprocess.Popen[bytes]) -> None:
