@@ -9,7 +9,6 @@ comes before all of them, and sees what was on the wire, frame by frame.
 
 from __future__ import annotations
 
-import socket
 import struct
 from collections.abc import Iterable
 
@@ -58,10 +57,10 @@ def program(loss: float, corrupt: float) -> bytes:
         (_ADD, 4, 0, 0, _HEADERS),
         (_JUMP_IF_ABOVE_REGISTER, 4, 3, "pass", 0),
         (_LOAD_HALF, 1, 2, 12, 0),  # r1: EtherType, behind a tag if there is one
-        (_JUMP_IF_NOT_EQUAL, 1, 0, "untagged", socket.htons(_VLAN)),
+        (_JUMP_IF_NOT_EQUAL, 1, 0, "untagged", _as_read(_VLAN)),
         (_LOAD_HALF, 1, 2, 16, 0),
         "untagged",
-        *((_JUMP_IF_EQUAL, 1, 0, "lost", socket.htons(kind)) for kind in _LOST),
+        *((_JUMP_IF_EQUAL, 1, 0, "lost", _as_read(kind)) for kind in _LOST),
         (_ADD, 2, 0, 0, _ETHERNET),
         _move(4, 3),
         (_SUBTRACT_REGISTER, 4, 2, 0, 0),  # r4: the length behind the Ethernet header
@@ -102,6 +101,12 @@ def _draw(share: float, otherwise: str) -> list[_Line]:
         (0, 0, 0, 0, limit >> 32),
         (_JUMP_IF_NOT_BELOW_REGISTER, 0, 7, otherwise, 0),
     ]
+
+
+def _as_read(ethertype: int) -> int:
+    """The number that two bytes of a frame are to this machine."""
+    number: int = struct.unpack("=H", struct.pack("!H", ethertype))[0]
+    return number
 
 
 def _verdict(action: int) -> list[_Line]:
