@@ -213,9 +213,9 @@ class HostSteering:
 
     def left(self, connections: Sequence[Connection]) -> None:
         records = ((one, self._records.get(one)) for one in connections)
-        # Where a connection has ended meanwhile, nobody is left to be silenced.
+        # Where a connection has ended, meanwhile or a TIME-WAIT ago, nobody is left to be silenced.
         self._records.assign(
-            [Assignment(one, r.epoch, r.nic, r.offloaded, Stage.SILENT) for one, r in records if r is not None]
+            [Assignment(one, r.epoch, r.nic, r.offloaded, Stage.SILENT) for one, r in records if r and r.stage]
         )
 
     def joining(self, next_hops: Mapping[Connection, bytes]) -> None:

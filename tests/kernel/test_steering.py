@@ -432,6 +432,14 @@ def test_a_connection_that_left_the_host_is_silent(server: Server) -> None:
     assert server.records.get(V4) == expected
 
 
+def test_the_record_of_one_that_has_ended_stays_at_rest_when_its_time_wait_is_over(server: Server) -> None:
+    """On the move for ever it would never age, and hold all frames of the next connection of that name."""
+    record = Record(1, epoch=4, closing=True)
+    server.records.put(V4, record)
+    server.steering.left([V4])
+    assert server.records.get(V4) == record
+
+
 @pytest.mark.parametrize("live", [(0, 2), (1,), ()], ids=str)
 def test_the_host_uses_live_nics_only(server: Server, live: tuple[int, ...]) -> None:
     """Frames of a record whose NIC is down, and frames without a record, go by hash over those that are up."""
