@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -90,7 +91,7 @@ class Client:
             self._desk.serve(json.loads(line), self.answer)
         except Refused as error:
             self.answer({"error": str(error)})
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OSError, struct.error, RecursionError) as error:
             self.answer({"error": f"not a request: {error!r}"})
 
     def answer(self, answer: Answered) -> None:

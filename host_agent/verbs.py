@@ -221,6 +221,6 @@ def _parse(packet: bytes, fds: list[int], *, bare: bool = False) -> Message:
             os.close(fds.pop())
         contexts = fds.pop() if has_contexts else None
         return Message(verb, fields, fds, contexts)
-    except (ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OSError, RecursionError) as error:
         close(fds)
         raise Malformed(f"not a message of this protocol: {error!r}") from None

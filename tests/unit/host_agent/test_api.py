@@ -3,8 +3,10 @@
 import json
 import select
 import socket
+import struct
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -111,6 +113,13 @@ def test_answers_come_in_their_order(case: Case) -> None:
     assert refused == {"ok": False, "error": "no"}
     assert [one["ok"] for one in wrong] == [False, False]
     assert all(one["error"].startswith("not a request: ") for one in wrong)
+
+
+@pytest.mark.parametrize("error", [struct.error("of a port"), OSError("of an address"), RecursionError("of JSON")])
+def test_a_request_with_what_cannot_be_ends_no_agent(case: Case, monkeypatch: pytest.MonkeyPatch, error: Any) -> None:
+    monkeypatch.setattr(case.desk, "serve", Mock(side_effect=error))
+    case.ask("a")
+    assert case.answers(1) == [{"ok": False, "error": f"not a request: {error!r}"}]
 
 
 def test_a_long_answer_takes_a_share_of_each_turn(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
