@@ -15,7 +15,7 @@ from functools import partial
 
 from host_agent.connection import Connection
 from host_agent.hold import Hold
-from host_agent.peer import EnginePeer, engine_gone
+from host_agent.peer import EnginePeer, not_sent
 from host_agent.policy import Plan
 from host_agent.records import Records
 from host_agent.reload import Ask, Outcome, Steps, move
@@ -107,7 +107,7 @@ class Moves:
                     peer.send(ask.message)
                 except PeerGone:  # whether it is gone for good, its own descriptor tells
                     if ask.reply:
-                        reply = engine_gone()
+                        reply = not_sent(ask.message)
         except StopIteration:
             self._batches[source] -= 1
 

@@ -140,10 +140,17 @@ def in_doubt(asked: Message) -> Message:
 
 def what_became(asked: Message, held: Mapping[Connection, str]) -> Message:
     """Instead of an answer that was lost on its way: of what the engine was given, it has what lives there. What it
-    was to save it has still, frozen or not."""
+    was to save it has still, frozen or not; and what it was to thaw, which it is told again (rebuild.py)."""
     if asked.verb not in ("restore", "thaw"):
         return engine_gone()
-    return Message("held", {"live": {one for one, state in held.items() if state == "live"}})
+    there = ("live", "frozen") if asked.verb == "thaw" else ("live",)
+    return Message("held", {"live": {one for one, state in held.items() if state in there}})
+
+
+def not_sent(asked: Message) -> Message:
+    """Instead of an answer where there is no conversation just now. What was to be thawed is where it was: it is told
+    when the next one begins, or is lost with its engine."""
+    return Message("reply", {"refused": []}) if asked.verb == "thaw" else engine_gone()
 
 
 def ask_all(peers: Mapping[int, EnginePeer], verb: str, done: Callable[[dict[int, dict[str, Any]]], None]) -> None:

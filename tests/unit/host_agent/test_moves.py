@@ -204,6 +204,22 @@ def test_an_old_engine_that_dies(case: Case, when: str) -> None:
     assert {o.code for o in case.over if not o.moved} == {"fault"}
 
 
+@pytest.mark.parametrize("there", [True, False], ids=["cut", "being met again"])
+def test_no_conversation_at_the_thaw_is_no_loss(case: Case, there: bool) -> None:
+    """The old engine lives, and has them all: it is told to thaw them when the next one begins."""
+    engine = case.engines[0]
+    case.start(1, MANY[:2])
+    case.moves.begin()
+    engine.answer()
+    engine.gone = True
+    if not there:
+        del case.engines[0]
+    (_, heard), *_ = case.engines[1].asked
+    heard(engine_gone())
+    assert [(o.target, o.moved) for o in case.over] == [(0, False)] * 2
+    assert [case.records.get(one) for one in MANY[:2]] == [Record(0, offloaded=True)] * 2
+
+
 def test_whoever_asked_is_told(case: Case) -> None:
     told: list[Outcome] = []
     case.start(1, MANY[:2], done=told.append)
