@@ -85,6 +85,7 @@ class Agent:
         self.custody.moves.begin()
         done = self.custody.look_on()
         self.custody.moves.begin()
+        self._hold.let_on(self.custody.moves.begun)
         return done
 
     def counters(self) -> dict[str, dict[str, int]]:

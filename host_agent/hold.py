@@ -27,25 +27,32 @@ class Hold:
     def __init__(self, fd: int):
         self.fd = fd
         self._queues: defaultdict[bytes, list[bytes]] = defaultdict(list)
+        self._came = set[bytes]()
 
-    def sort(self) -> set[bytes]:
-        """Reads what the tap holds into the queues; the keys of those that frames have come for."""
-        came = set[bytes]()
+    def sort(self) -> None:
+        """Reads what the tap holds into the queues."""
         while True:
             try:
                 frame = os.read(self.fd, _LARGEST)
             except BlockingIOError:
-                return came
+                return
             key = _key(frame)
             if key is not None:
                 self._queues[key].append(frame)
-                came.add(key)
+                self._came.add(key)
 
     def take(self, moving: Container[Connection]) -> None:
         """Sorts what has come. What is of no connection on the move goes on: another CPU redirected it just before its
         connection was settled, and nobody else would let it out."""
-        came = [from_key(key) for key in self.sort()]
-        self.release([connection for connection in came if connection not in moving])
+        self.sort()
+        self.let_on(moving)
+
+    def let_on(self, moving: Container[Connection]) -> None:
+        """The same of what was read while others were released: the descriptor does not tell of it any more."""
+        if self._came:
+            came, self._came = self._came, set()
+            left = [from_key(key) for key in came if key in self._queues]
+            self.release([connection for connection in left if connection not in moving])
 
     def waiting(self, connections: Sequence[Connection]) -> set[Connection]:
         """Those of them that frames have come for."""

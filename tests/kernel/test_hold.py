@@ -92,6 +92,18 @@ def test_a_frame_that_came_too_late_for_its_release_is_not_kept(queue: Queue) ->
     assert queue.came_out() == [moving]
 
 
+def test_nor_one_that_was_read_while_others_were_released(queue: Queue) -> None:
+    """The descriptor tells of it no more."""
+    moving, settled = segment(V4), segment(V6)
+    queue.queue(moving, settled)
+    assert queue.hold.waiting([V4]) == {V4}
+    queue.hold.let_on({V4})
+    assert queue.came_out() == [settled]
+    queue.hold.let_on(set())
+    assert queue.came_out() == []
+    assert queue.release(V4) == 1
+
+
 def test_several_are_let_out_together(queue: Queue) -> None:
     """Each in its order; who is not named waits."""
     frames = [segment(one, payload=bytes([n])) for n, one in enumerate(CONNECTIONS * 3)]

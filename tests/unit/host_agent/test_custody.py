@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -338,7 +339,7 @@ def test_behind_each_turn_what_was_found_is_on_its_way_before_more_is_looked_for
 ) -> None:
     """And the loop does not wait while there is more to look through."""
     agent: Any = object.__new__(Agent)
-    agent.custody, on_their_way = case.custody, list[list[Connection]]()
+    agent.custody, agent._hold, on_their_way = case.custody, MagicMock(), list[list[Connection]]()
     slices = [[(one, Record(0, offloaded=True))] for one in (ONE, TWO)]
     monkeypatch.setattr(case.records, "few", lambda: None)
     monkeypatch.setattr(case.records, "slices", lambda: iter(slices))
