@@ -43,7 +43,10 @@ class CarrierWatch:
         self.up = self._now()
 
     def _now(self) -> bool:
-        return Path(f"/sys/class/net/{self._interface}/carrier").read_text().strip() == "1"
+        try:
+            return Path(f"/sys/class/net/{self._interface}/carrier").read_text().strip() == "1"
+        except OSError:  # it is not up itself, or is gone
+            return False
 
     def read(self) -> bool:
         """The newest state told, or the last one known."""

@@ -13,6 +13,7 @@ import pytest
 
 from host_agent import link_loss
 from host_agent.link_loss import LinkLoss
+from host_agent.rtnetlink import CarrierWatch
 from tests.turned import TurnedLoop
 from topologies import capabilities
 
@@ -79,6 +80,16 @@ def test_what_is_no_loss_of_a_carrier(wires: Wires) -> None:
     wires.ip("link set far1 down")
     wires.until(lambda: wires.lost)
     assert set(wires.lost) == {1}
+
+
+def test_a_wire_that_is_not_up_itself_has_no_carrier_and_one_that_goes_ends_no_engine(namespace: None) -> None:
+    """The kernel does not answer then when it is asked."""
+    subprocess.run(["ip", "link", "add", "name", "near9", "type", "veth", "peer", "name", "far9"], check=True)
+    watch = CarrierWatch("near9")
+    assert not watch.up
+    subprocess.run(["ip", "link", "delete", "near9"], check=True)
+    assert not watch.read()
+    watch._socket.close()
 
 
 def test_what_was_lost_is_told_before_what_its_engine_says_of_it_later(wires: Wires) -> None:
