@@ -54,8 +54,8 @@ _CHUNK = 128 * 1024
 _TCP = socket.IPPROTO_TCP
 
 
-Kind = tuple[str, int, bool, str]
-"""The peer's address, and what restore() sees to that a new socket may have by itself."""
+Kind = tuple[str, str, int, bool, str]
+"""Both addresses, and what restore() sees to that a new socket may have by itself."""
 
 
 class CannotMove(Exception):
@@ -187,7 +187,7 @@ def restore(c: Context, alike: set[Kind] | None = None) -> socket.socket:
     alike: for what is restored at the same moment; each kind that a new socket is right for is added, and the next of
     that kind is not asked. Raises CannotRestore; nothing is left behind then, and nothing was sent.
     """
-    kind = c.connection.src, c.mtu, c.rto < SHORT_RTO, c.congestion
+    kind = c.connection.src, c.connection.dst, c.mtu, c.rto < SHORT_RTO, c.congestion
     known = alike is not None and kind in alike
     s = None
     try:
