@@ -29,6 +29,7 @@ from topologies.sandbox import SandboxError
 
 PASSED, FAILED, WRONG, CANNOT = 0, 1, 2, 3
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)  # for which the kernel names no file
+BUSY = "another call runs this there; wait for it, or choose another --out"
 LIBRARY = Path(__file__).parent / "library"
 
 
@@ -165,6 +166,8 @@ def _run(arguments: argparse.Namespace) -> int:
         if job.out.is_symlink():
             job.out.unlink()
         elif job.out.exists():  # what an interrupted run left, or one of other words
+            if (job.out / RECORD).exists() and under_way(job.out):  # who was called at the same time has begun it since
+                raise CallError(f"{_short(job.out)}: {BUSY}")
             shutil.rmtree(job.out)
     if kept:
         print(f"{len(kept)} of {len(jobs)} have run already")
@@ -279,7 +282,7 @@ def _places(cases: Sequence[tuple[Path, Case]], out: Path | None, resume: bool) 
         if there.exists() and not ((there / "events.jsonl").exists() or (there.is_dir() and not any(there.iterdir()))):
             raise CallError(f"{_short(there)} holds something else than results; choose another --out")
         if (there / RECORD).exists() and under_way(there):
-            raise CallError(f"{_short(there)}: another call runs this there; wait for it, or choose another --out")
+            raise CallError(f"{_short(there)}: {BUSY}")
         jobs[name], files_of[name] = launcher.Job(case, there), file
     if folder.exists() and not folder.is_dir():
         raise CallError(f"{_short(folder)} is a file; --out names a folder")

@@ -56,13 +56,16 @@ class Job:
 
 
 class Interruption:
-    """While it is entered, SIGINT and SIGTERM are counted instead of ending this process."""
+    """While it is entered, SIGINT, SIGTERM and SIGHUP are counted instead of ending this process."""
 
     def __init__(self) -> None:
         self.count = 0
 
     def __enter__(self) -> "Interruption":
-        self._before = {n: signal.signal(n, self._signal) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        heeded = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+            heeded.append(signal.SIGHUP)
+        self._before = {number: signal.signal(number, self._signal) for number in heeded}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -99,7 +102,7 @@ class Run:
                 emit("skipped", reason=reason, strict=os.environ.get(STRICT) == "1")
         self._tail = events.Tail(record)
         self._kept, self._unseen = False, list[events.Event]()
-        self._asked, self._give_up = interruption.count, float("inf")
+        self._asked, self._give_up = 0, float("inf")  # who interrupts while this begins means it too
         self._sandbox = None if reason else self._launch()
         """None when it is skipped, for this machine cannot run it."""
         importlib.import_module("scenarios.report.page").prepare()  # for the end, while the sandbox comes up
