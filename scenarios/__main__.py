@@ -25,6 +25,7 @@ def begin(module: str = "scenarios.cli") -> int:
             pass
         sys.stdout = sys.stdout or open(nothing, "w", closefd=False)  # noqa: SIM115
         sys.stderr = sys.stderr or open(nothing, "w", closefd=False)  # noqa: SIM115
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored by the caller, every child would seem to have ended well
     heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not by a shell's background job
     if heeded:
         signal.signal(signal.SIGINT, _end_at_once)

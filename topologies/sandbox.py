@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -53,7 +54,8 @@ class Sandbox(subprocess.Popen[bytes]):
         """Asks the run to finish (SIGTERM). This process itself blocks that signal, so it goes to its child."""
         if self.poll() is None:
             for pid in _children(self.pid):
-                os.kill(pid, signal.SIGTERM)
+                with suppress(ProcessLookupError):  # it ended a moment ago
+                    os.kill(pid, signal.SIGTERM)
 
 
 def launch(
@@ -77,6 +79,7 @@ def launch(
         # Among them what Popen opens to hear of errors: it waits until that is closed, by an exec or by hand.
         others = forks.descriptors() - {0, 1, 2, *pass_fds}
         forks.die_with_parent(lambda: os.getppid() == caller)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored by the caller, no end of a child would be told in here
         try:
             _new_namespaces()
         except SandboxError as error:

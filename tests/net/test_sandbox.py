@@ -246,6 +246,25 @@ def test_a_run_that_is_asked_to_finish_before_it_has_begun_does() -> None:
         one.wait()
 
 
+def test_its_end_is_heard_of_though_the_caller_takes_in_no_children() -> None:
+    """A process that ignores SIGCHLD hands that down; nobody in the sandbox would be told that the run has ended."""
+
+    def inside() -> int:
+        sandbox.enter()
+        return 7
+
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        one = sandbox.launch(["run"], inside=inside)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    try:
+        assert one.wait(10.0) == 7
+    finally:
+        one.kill()
+        one.wait()
+
+
 def test_the_world_is_private(in_sandbox: Callable[[str], sandbox.Sandbox]) -> None:
     """Only lo, up; fresh /run, /sys and BPF file system; an unmount here does not reach the machine."""
     one = in_sandbox("""
