@@ -324,6 +324,14 @@ class _Shell:
             pass
         self.cmd(self._asked)  # type: ignore[arg-type]
 
+    def terminate(self) -> None:
+        """Also of a shell whose process group is not there yet."""
+        try:
+            super().terminate()  # type: ignore[misc]
+        except ProcessLookupError:
+            self.shell.kill()  # type: ignore[attr-defined]
+            self.cleanup()  # type: ignore[attr-defined]
+
 
 class _Node(_Shell, Node):  # type: ignore[misc]
     """A Mininet node that leaves its settings to settings.py."""

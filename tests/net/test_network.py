@@ -1,6 +1,7 @@
 """A network that is up has the addresses, ports, routes, rates and the silence that its model promises."""
 
 import json
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -338,3 +339,18 @@ def test_a_second_network_in_the_same_sandbox(in_sandbox: Start) -> None:
     """,
     )
     assert answer == {"said": "the network is up already", "links": 8}
+
+
+def test_a_node_is_ended_whose_shell_has_no_process_group_yet(in_sandbox: Start) -> None:
+    """As when the bring-up is interrupted a moment after it was started."""
+    ended = told(
+        in_sandbox,
+        """
+    from topologies import network
+    node = network._Node("c1")
+    node.shell = young = subprocess.Popen(["sleep", "60"])
+    node.terminate()
+    say(status=young.wait(10))
+    """,
+    )
+    assert ended == {"status": -signal.SIGKILL}
