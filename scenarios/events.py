@@ -1,7 +1,7 @@
 """Events: a line of JSON each in `events.jsonl`, the one record of a run. Decides their form.
 
 Touches file descriptors and the clock, nothing else. Every process of a run appends to the same file; a line
-is one write of at most 4096 bytes, so lines never mix.
+is one write of at most 4096 bytes, so lines never mix, but for the half of one that a killed process may leave.
 """
 
 import json
@@ -17,6 +17,7 @@ ZERO = "TEAMBED_T0"
 """The environment variable that holds the run's zero, in seconds of CLOCK_MONOTONIC."""
 
 Event = dict[str, Any]
+_BEGIN = b'{"t":'
 
 
 class Damaged(Exception):
@@ -96,12 +97,18 @@ def read(path: Path) -> list[Told]:
 
 def _parse(lines: list[bytes]) -> Iterator[Event]:
     for line in lines:
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
+        event = _event(line)
+        if event is None:  # a process that is killed may leave half a line, and the next one's whole line is behind it
+            event = _event(line[line.find(_BEGIN, 1) :])
         if isinstance(event, dict) and isinstance(event.get("event"), str) and _is_time(event.get("t")):
             yield event
+
+
+def _event(text: bytes) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _is_time(t: object) -> bool:

@@ -45,6 +45,16 @@ def test_tail_waits_for_whole_lines_and_leaves_out_what_is_none(tmp_path):
     tail.close()
 
 
+def test_a_process_that_is_killed_takes_nobody_elses_event_along(tmp_path):
+    """A write that SIGKILL meets may end at a page's border; what the next process tells is behind it in the line."""
+    path = tmp_path / "e"
+    path.write_bytes(b'{"t": 0.5, "who": "nic0", "event": "mov')
+    tail = events.Tail(path)
+    emitter(path)("done", of={"t": 1})
+    assert [event["event"] for event in (*tail.read(), *events.read(path))] == ["done", "done"]
+    tail.close()
+
+
 def test_read_sorts_by_time_and_survives_a_cut_line(tmp_path):
     path = tmp_path / "e"
     path.write_text('{"t":2,"event":"b"}\n{"t":1,"event":"a"}\n{"t":3,"even')
