@@ -216,7 +216,6 @@ def test_an_interrupted_start_leaves_no_answer_for_the_next(tmp_path):
     assert said_by("interrupted", tmp_path) == ["interrupted", f"{sys.executable} -m life stay next ", "[]"]
 
 
-@needs_pidfd
 class Desk(Nursery):
     """Of a nursery whose room is in the test's hands."""
 
@@ -227,6 +226,7 @@ class Desk(Nursery):
         self.room = socket.socket(fileno=os.dup(descriptors[0]))
 
 
+@needs_pidfd
 @pytest.mark.parametrize("heard", ["poll", "wait"])
 def test_the_last_word_of_a_room_counts(tmp_path: Path, heard: str) -> None:
     """It tells how a process has ended, and ends itself before anybody has listened."""
@@ -242,6 +242,7 @@ def test_the_last_word_of_a_room_counts(tmp_path: Path, heard: str) -> None:
     assert child.poll() == child.wait() == child.returncode == 7
 
 
+@needs_pidfd
 def test_it_ends_with_the_process_that_began_it(tmp_path):
     assert said_by("ends", tmp_path) == ["False False", " False"]
 
