@@ -211,9 +211,7 @@ class Holding:
 
     def save(self, wanted: Mapping[Connection, bytes | None]) -> Iterator[Saved | repair.CannotMove]:
         """Freezes them all, then reads one after the other; a frozen one is read once more. Who cannot move goes on.
-
-        wanted: connections, and where the frames of each go, if this engine does not know.
-        """
+        wanted: connections, and where the frames of each go, if this engine does not know."""
         refused = self._freeze(
             {one: held for one in wanted if (held := self._connections.get(one)) and held.frozen is None}, wanted
         )
@@ -368,6 +366,8 @@ class Holding:
         if (end := stream_of(channel)) is None:
             self._steering.left([connection])
             return Refused("context", "its channel is no socket")
+        if context.app_ended and context.peer_ended:  # its last segment may be answered before it is looked at again
+            self._steering.ending(connection)
         try:
             tcp = how.resumed(context)
         except repair.CannotRestore as error:

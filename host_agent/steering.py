@@ -146,7 +146,8 @@ class NicSteering:
     def ended(self, connection: Connection, *, answers: bool) -> None:
         """answers: a late segment may be answered, for there is a TIME-WAIT that does it well."""
         out = Steer.OUT if answers else Steer(0)
-        self._set([connection], Steer.WIRE_IN | Steer.BUS_IN | Steer.ENDED | out)
+        # Where both streams have ended there may be no TIME-WAIT after all, and then the kernel answers with an RST.
+        self._set([connection], Steer.WIRE_IN | Steer.BUS_IN | Steer.ENDED | out, keep=Steer.NO_RST)
 
     def update(self, connections: Iterable[Connection], next_hop: bytes) -> None:
         """A new neighbour, a 6-byte MAC, for those of them that are here."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from host_agent.context import State
+from host_agent.context import Context, State
+from host_agent.restoring import Restoring
 from host_agent.tcp_info import state
 from tests.kernel.moves import FAMILIES, TOUR, both_send, finish, peek, small_window, tour
 from tests.kernel.world import World
@@ -216,4 +217,22 @@ def test_half_closed(world: World, family: int, case: Case) -> None:
         assert tcp_state(world) == case.state
         first = False
         world.step()
+    finish(world)
+
+
+def test_where_both_streams_have_ended_no_rst_is_allowed_before_the_socket_speaks(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last segment may be answered at once; what comes then finds no socket, and nobody has looked yet."""
+    world.connect(socket.AF_INET)
+    last_ack_lost(world)
+    log, resumed = world.doors["nic0"].log, Restoring.resumed
+
+    def logged(how: Restoring, context: Context) -> socket.socket:
+        log.append("resumed")
+        return resumed(how, context)
+
+    monkeypatch.setattr(Restoring, "resumed", logged)
+    world.move("nic0", resend=True)
+    assert log[:3] == ["joining", "ending", "resumed"]
     finish(world)

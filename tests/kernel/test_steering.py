@@ -279,6 +279,9 @@ def test_once_both_streams_have_ended_no_rst_gets_out(nic: Nic) -> None:
         assert nic("out", segment(V4, flags=flags, outbound=True)) == {"own_out": 1}
     for door in ("wire_in", "bus_in"):
         assert nic(door, segment(V4, mac=ROUTER)) == {"own_in": 1}
+    nic.steering.ended(V4, answers=True)
+    assert nic("out", segment(V4, flags="R", outbound=True)) == {"silenced": 1}
+    assert nic("out", segment(V4, flags="A", outbound=True)) == {"own_out": 1}
     nic.stage(V4, "back")
     assert nic("out", segment(V4, flags="R", outbound=True)) == {"own_out": 1}
 
