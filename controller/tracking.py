@@ -30,10 +30,11 @@ class Way(NamedTuple):
 def due(switches: Mapping[str, Switch], ways: Iterable[Way]) -> Iterator[tuple[Way, bool]]:
     """The ways that lead nowhere, or somewhere again, and whose switch does not know it.
 
-    Of a switch that has not been met yet the best is assumed: it forwards by the flows that it has.
+    Of a switch that has not been met yet the best is assumed: it forwards by the flows that it has. A member without
+    carrier carries nothing, even if a down-delay still keeps it in its LAG.
     """
     for way in ways:
         there = switches[way.to]
-        somewhere = not there.known or bool(there.lags[way.lag].active)
+        somewhere = not there.known or any(there.ports.get(port) for port in there.lags[way.lag].active)
         if somewhere == (way.port in switches[way.switch].nowhere):
             yield way, somewhere

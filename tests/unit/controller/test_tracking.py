@@ -24,13 +24,13 @@ CABLES = {("core", 1): ("s1", UPLINK), ("core", 2): ("s2", UPLINK)}
 CABLES |= {there: here for here, there in CABLES.items()}
 
 
-def document(core: dict[str, Any], rebalance: str = "modulo") -> dict[str, Any]:
+def document(core: dict[str, Any], rebalance: str = "modulo", **settings: Any) -> dict[str, Any]:
     lags = {
         "core": [core],
         **{name: [{"name": "team0", "ports": [p for s, p in MEMBERS if s == name]}] for name in ("s1", "s2")},
     }
     switches = [
-        {"dpid": n, "name": name, "seed": int(name != "core"), "rebalance": rebalance, "lags": lags[name]}
+        {"dpid": n, "name": name, "seed": int(name != "core"), "rebalance": rebalance, "lags": lags[name], **settings}
         for n, name in enumerate(lags, 1)
     ]
     return {"listen": "127.0.0.1:6653", "socket": "/run/c.sock", "switches": switches}
@@ -39,8 +39,8 @@ def document(core: dict[str, Any], rebalance: str = "modulo") -> dict[str, Any]:
 class Fabric:
     """The switches, their tables and the cables between them; the controller answers every event at once."""
 
-    def __init__(self, rebalance: str = "modulo") -> None:
-        config = parse(document(CORE, rebalance))
+    def __init__(self, rebalance: str = "modulo", **settings: Any) -> None:
+        config = parse(document(CORE, rebalance, **settings))
         self.ways = config.ways
         self.switches = {switch.name: switch for switch in config.switches.values()}
         self.tables = {name: FakeTable() for name in self.switches}
@@ -125,6 +125,19 @@ def test_with_the_last_member_behind_it_an_uplink_goes_and_comes(
     if rebalance != "resilient":  # that one fills up slowly
         assert fabric.members_of(STREAMS) == before
     assert fabric.switches["core"].nowhere == set()
+
+
+def test_no_down_delay_keeps_a_switch_in_use_whose_members_have_all_lost_their_carrier() -> None:
+    fabric = Fabric(downdelay_s=60)
+    fabric.learn()
+    before = fabric.members_of(STREAMS)
+    for port in (1, 3):
+        fabric.port("s1", port, False)
+    assert set(fabric.members_of(STREAMS)) == {("s2", 2), ("s2", 4)}
+    fabric.port("s1", 3, True)
+    assert set(fabric.members_of(STREAMS)) == {("s1", 3), ("s2", 2), ("s2", 4)}
+    fabric.port("s1", 1, True)
+    assert fabric.members_of(STREAMS) == before
 
 
 def test_either_switch_may_die_and_the_others_connections_stay() -> None:
