@@ -44,6 +44,8 @@ def connection(src: object, sport: object, dst: object, dport: object) -> Connec
     addresses = []
     for name, address in (("src", src), ("dst", dst)):
         try:
+            if "%" in str(address):
+                raise ValueError  # no frame has a zone in it
             addresses.append(ipaddress.ip_address(str(address)))
         except ValueError:
             raise ValueError(f"{name}: {address!r} is not an IP address") from None

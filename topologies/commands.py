@@ -31,7 +31,10 @@ def run(
 
 
 def run_together(commands: Mapping[str, Sequence[str]], stdin: Mapping[str, str], what: str = "setting up") -> None:
-    """Runs one command per node, all at the same time. Raises NetworkError for the first that fails."""
+    """Runs one command per node; all are started at the same time. Raises NetworkError for the first that fails.
+
+    One that waits for its input gets it when those before it have ended: all at once takes longer on two CPUs.
+    """
     deadline = time.monotonic() + STEP_SECONDS
     pipe = subprocess.PIPE
     running = {

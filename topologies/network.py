@@ -270,7 +270,7 @@ class Network(Links):
             time.sleep(POLL_SECONDS)
 
     def _set_up_nodes(self) -> None:
-        """All namespaces at once: each script mostly waits for the kernel."""
+        """The shells of all namespaces are started together."""
         scripts = settings.scripts(self.topology) | {self.topology.switch.name: settings.switch_side(self.topology)}
         order = settings.in_order(os.cpu_count() or 1)
         texts = {node: order + script for node, script in scripts.items()}

@@ -105,6 +105,7 @@ def test_connections_are_spread_evenly(members: int, version: int) -> None:
     ("parts", "says"),
     [
         (("10.0.0", 1, "10.0.0.1", 2), "src: '10.0.0' is not an IP address"),
+        (("fe80::1%eth0", 1, "fd00::1", 2), "src: 'fe80::1%eth0' is not an IP address"),
         (("10.0.0.2", 1, None, 2), "dst: None is not an IP address"),
         (("10.0.0.2", 1, "fd00::1", 2), "one IP version"),
         (("10.0.0.2", 0, "10.0.0.1", 2), "sport: 0 is not a TCP port"),
