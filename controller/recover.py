@@ -56,7 +56,10 @@ def lag_as_found(lag: Lag, found: Rules) -> Lag:
     active = frozenset(as_found.buckets)
     if as_found.rebalance != "modulo" and len(as_found.buckets) != bucket_count(len(lag.members)):
         return replace(as_found, buckets=(), moved={})  # half of a plan: the switch lost the rest
-    return replace(as_found, active=active)
+    # One that died between two messages has left buckets of the old plan among those of the new.
+    return replace(
+        as_found, active=active, buckets=REBALANCE[as_found.rebalance](lag.members, active, as_found.buckets)
+    )
 
 
 def _drained(mine: Rules) -> Iterable[int]:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.lag import Lag
+from controller.pipeline import BUCKET
 from controller.policies import POLICIES
 from controller.rebalance import REBALANCE, moved_share
 from controller.switch import Switch, Timing
@@ -176,6 +177,18 @@ def test_a_new_controller_goes_on_filling_up() -> None:
     while (due := anew.switch.due()) is not None:
         anew.tick(due)
     assert len({anew.lag.buckets.count(port) for port in anew.members}) == 1
+
+
+def test_a_new_controller_ends_what_one_that_died_between_two_messages_had_begun() -> None:
+    bench = Bench(3, rebalance="rendezvous")
+    bench.port(2, False)
+    bench.table.dead = set()
+    changes = bench.switch.port_changed(2, True)
+    buckets = [change for change in changes if change.key.table == BUCKET]
+    bench.table.apply(buckets[: len(buckets) // 2])
+    anew = again(bench, bench.table)
+    assert anew.lag.buckets == bench.lag.buckets
+    assert anew.table.rules == bench.switch.rules()
 
 
 def test_a_connection_lost_and_found_does_not_shorten_the_up_delay() -> None:
