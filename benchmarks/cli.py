@@ -9,7 +9,6 @@ Decides: what runs, in which order, and exit statuses: 0 all could be measured, 
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 import os
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from benchmarks import page
 from benchmarks.harness import CannotMeasure, Report
+from scenarios.cli import Parser, folder
 from scenarios.launcher import give_to_caller
 
 NAMES = ("frame_path", "stall", "moves", "goodput", "turnaround", "side_by_side")
@@ -30,11 +30,11 @@ MEASURED, BROKE_OFF, WRONG, CANNOT = 0, 1, 2, 3
 
 def main(words: Sequence[str] | None = None) -> int:
     """Entry point."""
-    parser = argparse.ArgumentParser(prog="teambed bench", description="Measures teambed beside the alternatives.")
+    parser = Parser(prog="teambed bench", description="Measures teambed beside the alternatives.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all by default")
     parser.add_argument("--tiny", action="store_true", help="small numbers: shows that it works, proves nothing")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="for the figures (default: results/bench-<UTC time>)")
-    parser.add_argument("--page", type=Path, metavar="DIR", help="measure nothing; make the page of these figures anew")
+    parser.add_argument("--out", type=folder, metavar="DIR", help="for the figures (default: results/bench-<UTC time>)")
+    parser.add_argument("--page", type=folder, metavar="DIR", help="measure nothing; make these figures' page anew")
     arguments = parser.parse_args(words)
     if arguments.page is not None:
         if arguments.names or arguments.tiny or arguments.out:
@@ -72,8 +72,12 @@ def _measure(names: Sequence[str], tiny: bool, out: Path) -> int:
             status = BROKE_OFF
             continue
         report.conditions |= {"tiny": tiny, "kernel": platform.release(), "cpus": os.cpu_count(), "at": at}
-        (out / f"{name}.json").write_text(json.dumps(report.document(), indent=1, ensure_ascii=False) + "\n")
         print(f"{report.text()}\n", flush=True)
+        try:
+            (out / f"{name}.json").write_text(json.dumps(report.document(), indent=1, ensure_ascii=False) + "\n")
+        except OSError as error:  # a disk that is full
+            print(f"teambed: {out / name}.json: {error.strerror}", file=sys.stderr)
+            return BROKE_OFF
     return status
 
 

@@ -37,7 +37,7 @@ class CallError(Exception):
     """The call is wrong: one line."""
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """It says what is wrong in one line; how a call is written, --help tells."""
 
     def error(self, message: str) -> NoReturn:
@@ -77,7 +77,7 @@ def _status(arguments: argparse.Namespace) -> int:
         return CANNOT
 
 
-def _folder(name: str) -> Path:
+def folder(name: str) -> Path:
     """Of an argument: an empty name, as of a variable that is not set, is not the current folder."""
     if not name:
         raise argparse.ArgumentTypeError("an empty name is no folder")
@@ -85,12 +85,12 @@ def _folder(name: str) -> Path:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="teambed", description="Runs scenarios of TCP connections offloaded to teamed NICs.")
+    parser = Parser(prog="teambed", description="Runs scenarios of TCP connections offloaded to teamed NICs.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="run scenarios and judge them")
     run.add_argument("scenarios", nargs="+", metavar="FILE|DIR|NAME", help="a file, a folder of them, or one of `list`")
-    run.add_argument("--out", type=_folder, metavar="DIR", help="for the results (default: results/<UTC time>)")
+    run.add_argument("--out", type=folder, metavar="DIR", help="for the results (default: results/<UTC time>)")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for example network.rate=100mbit")
     run.add_argument("--seed", type=int, metavar="N", help="short for --set seed=N")
     run.add_argument("--jobs", type=int, default=1, metavar="N", help="so many side by side")
@@ -107,18 +107,18 @@ def _parser() -> argparse.ArgumentParser:
 
     shell = commands.add_parser("up", help="bring a network up and open a shell on it")
     shell.add_argument("scenario", metavar="FILE|NAME")
-    shell.add_argument("--out", type=_folder, metavar="DIR", help="for events and logs (default: results/<UTC time>)")
+    shell.add_argument("--out", type=folder, metavar="DIR", help="for events and logs (default: results/<UTC time>)")
     shell.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     shell.set_defaults(do=_up)
 
     narrated = commands.add_parser("demo", help="run one scenario and tell what to look at")
     narrated.add_argument("scenario", nargs="?", default="link_failover", metavar="FILE|NAME")
-    narrated.add_argument("--out", type=_folder, metavar="DIR", help="for the results (default: results/<UTC time>)")
+    narrated.add_argument("--out", type=folder, metavar="DIR", help="for the results (default: results/<UTC time>)")
     narrated.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     narrated.set_defaults(do=_demo)
 
     sweep = commands.add_parser("clean", help="remove results that killed runs left unfinished")
-    sweep.add_argument("folder", nargs="?", type=_folder, metavar="DIR", help="default: results")
+    sweep.add_argument("folder", nargs="?", type=folder, metavar="DIR", help="default: results")
     sweep.set_defaults(do=_clean)
 
     commands.add_parser("schema", help="the JSON Schema of scenario files, for editors").set_defaults(do=_schema)
@@ -128,8 +128,8 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="measure speed and scale beside the alternatives")
     bench.add_argument("names", nargs="*", metavar="NAME", help="of a benchmark; all by default")
     bench.add_argument("--tiny", action="store_true", help="small numbers: shows that it works, proves nothing")
-    bench.add_argument("--out", type=_folder, metavar="DIR", help="for the figures (default: results/bench-<UTC time>)")
-    bench.add_argument("--page", type=_folder, metavar="DIR", help="measure nothing; make these figures' page anew")
+    bench.add_argument("--out", type=folder, metavar="DIR", help="for the figures (default: results/bench-<UTC time>)")
+    bench.add_argument("--page", type=folder, metavar="DIR", help="measure nothing; make these figures' page anew")
     bench.set_defaults(do=_bench)
 
     test = commands.add_parser("test", help="run teambed's own tests", add_help=False)
@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     test.set_defaults(do=_test)
 
     report = commands.add_parser("report", help="judge archived runs again and write their reports anew; needs no root")
-    report.add_argument("folder", type=_folder, metavar="DIR", help="of one run, or of several")
+    report.add_argument("folder", type=folder, metavar="DIR", help="of one run, or of several")
     report.set_defaults(do=_report)
 
     commands.add_parser("doctor", help="what this machine can do and what it lacks").set_defaults(do=_doctor)

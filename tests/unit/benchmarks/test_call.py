@@ -12,6 +12,17 @@ def test_an_unknown_benchmark_is_told(capsys: pytest.CaptureFixture[str]) -> Non
     assert "'nonsense'; there are frame_path, " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--out", "--page"])
+def test_an_empty_name_is_not_the_current_folder(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(SystemExit) as ended:
+        bench.main([option, ""])
+    assert ended.value.code == 2
+    assert "an empty name is no folder" in capsys.readouterr().err
+
+
 def test_a_folder_that_cannot_be_made_is_told(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
