@@ -18,7 +18,10 @@ def clean(results: Path) -> list[Path]:
     unfinished = [one for one in found if not under_way(one) and not (one / "result.json").exists()]
     removed = [folder for folder in unfinished if (folder / "scenario.yaml").exists()]
     for folder in removed:
-        shutil.rmtree(folder)
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:  # it names a file without its folder
+            raise OSError(error.errno, error.strerror, str(folder)) from None
         with suppress(OSError):  # others are still in it
             folder.parent.rmdir()
     return removed

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -213,6 +214,19 @@ def test_names_that_lead_nowhere(capsys):
     (here / "here").rmdir()
     said = wrong(capsys, "run", "link_failover")
     assert said == "teambed: the current folder: No such file or directory; choose another --out"
+
+
+def test_a_run_that_cannot_be_removed_is_named(capsys, monkeypatch):
+    """Python tells of the file in it, without its folder."""
+    Path("results/killed").mkdir(parents=True)
+    for name in ("events.jsonl", "scenario.yaml"):
+        Path("results/killed", name).touch()
+
+    def refused(_):
+        raise PermissionError(errno.EACCES, "Permission denied", "events.jsonl")
+
+    monkeypatch.setattr(shutil, "rmtree", refused)
+    assert wrong(capsys, "clean") == "teambed: results/killed: Permission denied"
 
 
 def test_an_override_of_what_is_not_in_the_file_is_named(capsys):
