@@ -176,11 +176,11 @@ def test_pytest_gives_the_shell_too(tmp_path: Path) -> None:
 
 
 def test_pytest_runs_cases_side_by_side(tmp_path: Path) -> None:
-    """With xdist, each in its sandbox, and a JUnit file of them all."""
+    """With xdist, each in its sandbox, and a JUnit file of them all; paths are those of the caller's folder."""
     text = SHORT.replace("network: {nics: 1}", "matrix: {network.nics: [1, 2]}").replace("== 7", "== 1")
     (tmp_path / "short.yaml").write_text(text)
     (tmp_path / "bad.yaml").write_text(SHORT.replace("receive: 2MB", "receive: 2"))
-    call = [TEAMBED, "test", tmp_path, "-p", "scenarios.pytest_plugin", "-n", "2", "--junitxml", tmp_path / "j.xml"]
+    call = [TEAMBED, "test", ".", "-p", "scenarios.pytest_plugin", "-n", "2", "--junitxml", "j.xml"]
     done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert "2 passed, 1 error" in done.stdout, done.stdout
     assert "bad.yaml:6: traffic.download.receive: `2` has no unit" in done.stdout
