@@ -362,7 +362,7 @@ def _report(arguments: argparse.Namespace) -> int:
     complaints: list[str] = []
     for folder in archive.runs(arguments.folder):
         try:
-            case = archive.rebuild(folder)
+            case = archive.rebuild(folder, lambda line: print(f"teambed: {line}", file=sys.stderr, flush=True))
         except LoadError as error:  # the others have their reports all the same
             complaints += error.lines
         except archive.NoRun as error:

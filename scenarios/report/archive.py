@@ -5,7 +5,7 @@ Reads events.jsonl, scenario.yaml, the captures and the runner's log; writes res
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from scenarios import events, verdict
@@ -22,6 +22,10 @@ from scenarios.schema import Scenario
 
 _FLAT = re.compile(r"\[\s+([^\[\]{}]*?)\s+\]")
 """A list of plain values over several lines."""
+
+
+LONG = 10_000
+"""Events of a record in which damage is not found at once."""
 
 
 class NoRun(Exception):
@@ -51,10 +55,11 @@ def _holds_a_run(folder: Path) -> bool:
     return True
 
 
-def rebuild(folder: Path) -> Case:
+def rebuild(folder: Path, tell: Callable[[str], object]) -> Case:
     """Judge an archived run again, by its own scenario file. Raises NoRun, LoadError, OSError.
 
-    An archive may come from anywhere: what makes no sense in it is the reader's to know, in one line.
+    An archive may come from anywhere: what makes no sense in it is the reader's to know, in one line. To find it in a
+    long record takes minutes, for it is judged twenty times and more; that is told first.
     """
     if (folder / RECORD).exists() and not (folder / RECORD).is_file():
         raise NoRun(f"{folder / RECORD} is no file; put the run's own there, or remove the folder")
@@ -67,6 +72,9 @@ def rebuild(folder: Path) -> Case:
         raise
     except Exception as error:
         record = events.read(folder / RECORD)
+        if len(record) > LONG:
+            count = f"{len(record):,} events"
+            tell(f"{folder / RECORD}: something makes no sense; looking for it among {count}, which takes minutes")
         found = damage(lambda part: _made(folder, scenario, part), record)
         if found is None:  # a mistake of ours
             raise

@@ -160,6 +160,18 @@ def test_what_cannot_be_is_named(run: Path, capsys: pytest.CaptureFixture[str]) 
         assert said(capsys, run, b"\n".join(lines)) == f"teambed: {complaint}\n"
 
 
+def test_a_long_search_is_told(run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "LONG", 10)
+    lines = (run / "events.jsonl").read_bytes().splitlines()
+    place = next(n for n, line in enumerate(lines) if json.loads(line)["event"] == "move")
+    lines[place] = json.dumps(json.loads(lines[place]) | {"sport": "x"}).encode()
+    (run / "events.jsonl").write_bytes(b"\n".join(lines))
+    assert main(["report", str(run)]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert f"looking for it among {len(lines)} events" in first
+    assert f":{place + 1}: `sport` of the event `move`" in second
+
+
 def test_of_two_that_do_not_go_together_the_damaged_one_is_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What an event of another kind tells by the same word is no measure, unless most tell it so."""
     lines = (run / "events.jsonl").read_bytes().splitlines()

@@ -85,7 +85,7 @@ def archived(folder: Path, count: int, **more: int) -> Path:
 @pytest.mark.parametrize(("count", "nics", "steps"), [(2, 2, 1), (9, 4, 3), (1000, 16, 30)])
 def test_the_page_in_chromium(tmp_path, alone, count, nics, steps):
     run = archived(tmp_path / "run", count, nics=nics, steps=steps)
-    assert archive.rebuild(run).result["verdict"] == "pass"
+    assert archive.rebuild(run, print).result["verdict"] == "pass"
     shown = alone(run / "report.html")
     for words in (
         "✓ passed",
@@ -106,7 +106,7 @@ def test_the_page_in_chromium(tmp_path, alone, count, nics, steps):
 def test_a_run_that_never_came_up_has_a_page_too(tmp_path):
     run = archived(tmp_path / "run", 2)
     (run / "events.jsonl").write_text(json.dumps(ev(0.5, "error", reason="no <switch>")) + "\n")
-    assert archive.rebuild(run).result["verdict"] == "error"
+    assert archive.rebuild(run, print).result["verdict"] == "error"
     assert "no &lt;switch&gt;" in (run / "report.html").read_text()
 
 
@@ -152,7 +152,7 @@ def test_a_folder_without_a_run_is_one_line(tmp_path):
 def test_many_connections_make_a_page_within_seconds(tmp_path):
     run = archived(tmp_path / "run", 10_000, nics=16)
     began = time.monotonic()
-    archive.rebuild(run)
+    archive.rebuild(run, print)
     assert time.monotonic() - began < 30, "generous: it takes about one second on a quiet machine"
 
 
