@@ -111,7 +111,9 @@ class Children:
         return self._children[who].process.pid
 
     def send(self, who: str, number: signal.Signals) -> None:
-        """Send a signal to a process that runs."""
+        """Send a signal to a process that runs. Raises RunError."""
+        if who not in self._children:
+            raise RunError(f"{who} does not run: it was killed, and not started again")
         self._children[who].process.send_signal(number)
 
     def stop(self, names: Iterable[str] | None = None, within_s: float = 3.0) -> list[str]:

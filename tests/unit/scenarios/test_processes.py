@@ -96,6 +96,8 @@ def test_a_death_that_is_part_of_the_scenario_breaks_nothing_off(children, tmp_p
 
 
 def test_only_what_runs_is_killed_and_only_what_was_killed_is_restarted(children):
+    with pytest.raises(RunError, match="nobody does not run: it was killed"):
+        children.send("nobody", signal.SIGSTOP)
     with pytest.raises(RunError, match="nobody does not run and cannot be killed"):
         children.kill("nobody")
     shell(children, "one", "sleep 60")
