@@ -235,9 +235,9 @@ def on_remove(leaving: int, active: tuple[int, ...], records: Records, chooser: 
 
 def _walk(nic: int, records: Records) -> tuple[Walk, Records]:
     """Through a NIC's records at rest: those of connections that are not offloaded are removed; the others' fate is to
-    be decided."""
+    be decided. A record that knows of an end of stream stays: a new one would not, and let out the host's late RST."""
     here = [(c, r) for c, r in records if r.nic == nic and r.stage is Stage.SETTLED]
-    return Walk(remove=[c for c, r in here if not r.offloaded]), [(c, r) for c, r in here if r.offloaded]
+    return Walk(remove=[c for c, r in here if not (r.offloaded or r.fins)]), [(c, r) for c, r in here if r.offloaded]
 
 
 def _away(

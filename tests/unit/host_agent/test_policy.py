@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from host_agent.connection import Connection
-from host_agent.decision import Record, Stage
+from host_agent.decision import Fins, Record, Stage
 from host_agent.policy import (
     FAULT_WINDOW,
     HOLD_DOWN,
@@ -159,6 +159,21 @@ def mixed() -> list[tuple[Connection, Record]]:
         (connection(4), Record(1, offloaded=True, stage=Stage.HELD)),
         (connection(5), Record(1, stage=Stage.SILENT)),
     ]
+
+
+@pytest.mark.parametrize("fins", [Fins.PEER, Fins.HOST])
+@pytest.mark.parametrize(
+    "walk",
+    [
+        lambda records: on_link_down(1, (0, 2), records, OnFault.RELOAD, Chooser(Choice.LEAST_LOADED)),
+        lambda records: on_adapter_failure(1, records),
+        lambda records: on_remove(1, (0, 2), records, Chooser(Choice.LEAST_LOADED)),
+    ],
+)
+def test_a_record_that_knows_of_an_end_survives_its_nic(walk, fins: Fins) -> None:
+    """A new one would not, and let the host's late RST out to a peer that has closed in good order."""
+    open_, ended = connection(1), connection(2)
+    assert walk([(open_, Record(1)), (ended, Record(1, fins=fins))]).remove == [open_]
 
 
 def test_a_dead_link_removes_what_the_host_holds_and_reloads_what_was_offloaded() -> None:
