@@ -31,11 +31,12 @@ class MethodMachine(Traffic):
             self._link_dies(nic)
 
     def _link_dies(self, nic: int) -> None:
-        """For each record of that NIC: not offloaded, removed; offloaded, reloaded onto another, or to the host."""
+        """For each record of that NIC: not offloaded, removed, unless a stream ends, which it must know; offloaded,
+        reloaded onto another, or to the host."""
         w, m = self.world, self.model
         mine = {who: e for who, e in m.table.items() if e.nic == nic and not e.moving}
-        gone = {who for who, e in mine.items() if not e.offloaded}
-        away = set(mine) - gone
+        gone = {who for who, e in mine.items() if not (e.offloaded or e.ends)}
+        away = {who for who, e in mine.items() if e.offloaded}
         load = load_of(m.table)
         w.links.discard(nic)
         self._set_live()
@@ -89,7 +90,8 @@ class MethodMachine(Traffic):
         for who in [*walk.lost, *walk.remove]:
             m.table.pop(who, None)
         assert at_host <= set(w.engines[HOST]) | {who for n in w.nics for who in w.engines[n]}, "the host lost one"
-        assert not [who for who, e in m.table.items() if e.nic == nic and not e.moving], "it is named by a record"
+        named = [e for e in m.table.values() if e.nic == nic and not e.moving]
+        assert all(e.ends and not e.offloaded for e in named), "it is named by a record"
         self._act()
 
     @rule(data=st.data(), what=st.sampled_from(["a NIC is done", "age", "age", "room", "another keeper"]))

@@ -54,6 +54,11 @@ class Entry:
     host_end: int | None = None
     agreed: set[str] = field(default_factory=set)  # whose end of stream the other side has acknowledged
 
+    @property
+    def ends(self) -> bool:
+        """An end of stream was seen, of either side."""
+        return not (self.peer_end is None and self.host_end is None)
+
     def said(self, of: str, segment: Segment) -> None:
         """A segment of `peer` or `host` that the host's TCP took or sent: what it says of the ends of the streams."""
         if "S" in segment.bits:
